@@ -1,0 +1,1 @@
+"""Clinical use: new scans in, masks out."""

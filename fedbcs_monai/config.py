@@ -1,0 +1,236 @@
+"""Configuration: stack files, apply overrides, build objects with MONAI's ConfigParser."""
+
+import difflib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ComponentLocator, ConfigParser
+from monai.utils import optional_import
+
+from fedbcs_monai.errors import UserError
+
+Config = dict[str, Any]
+
+METHODS = "fedbcs_monai.methods"
+"""Where a method's bare name is looked up."""
+
+KEYS = {
+    "stack": "files beneath this one, relative to it; later ones win",
+    "task": "name of the task, for reports",
+    "name": "name of the run, for reports",
+    "output": "run folder",
+    "sites": "site list (JSON), written by `fedbcs sites`",
+    "fold": "fold that is tested, for site lists with folds",
+    "method": "federated method: a class of fedbcs_monai.methods and its fields",
+    "rounds": "federated rounds",
+    "epochs": "local epochs a round",
+    "seed": "of the network's start, the order of the cases and their augmentation",
+    "evaluate_every": "rounds between two evaluations on validation cases; the last round is always evaluated",
+    "best_on_test": "also score the test cases at every evaluation, only to report the optimistic best on test",
+    "reset_optimizer": "forget the optimizer's state after every round",
+    "checkpoint_every": "rounds between two checkpoints; a run that is interrupted leaves one as well",
+    "keep_checkpoints": "checkpoints kept, the newest; 0: all",
+    "examples": "test cases a site whose picture is kept in the run folder",
+    "device": "auto, cpu, cuda, cuda:1, mps",
+    "precision": "float32, bfloat16 or float16",
+    "channels_last": "channels-last memory layout",
+    "compile": "torch.compile the plain forward pass",
+    "threads": "threads of torch on the CPU; 0: torch's own choice",
+    "workers": "processes that read and augment; 0: none",
+    "cache": "keep decoded cases in memory",
+    "shuffle": "shuffle the training samples every epoch",
+    "network_def": "the network",
+    "reading": "transforms that read image and label of a case",
+    "preprocessing": "deterministic transforms of a case, `reading` among them",
+    "slicing": "a transform from a case to a list of training samples; null: a case is one sample",
+    "augmentation": "random transforms of a training sample",
+    "inferer": "how a whole case goes through the network",
+    "postprocessing": "transforms from logits to a mask on the case's own grid",
+    "loss": "of logits and label",
+    "optimizer": "a torch optimizer; its parameters are filled in",
+    "batch_size": "training samples a step",
+}
+"""Every key of a configuration, and what it is for."""
+
+
+def shipped() -> Path:
+    """The folder that holds `bundle` and `configs`: in the installed package, or the repository's root."""
+    package = Path(__file__).parent
+    inside = package / "_shipped"
+    return inside if inside.is_dir() else package.parent
+
+
+def find_config(name: str | Path) -> Path:
+    """A configuration by its path, or a shipped experiment by its bare name."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    experiments = shipped() / "configs" / "experiments"
+    named = experiments / f"{path.name}.yaml"
+    if len(path.parts) == 1 and named.is_file():
+        return named
+    there = ", ".join(sorted(file.stem for file in experiments.glob("*.yaml")))
+    raise UserError(f"no configuration {str(name)!r}; give a path, or one of the shipped experiments: {there}")
+
+
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration with all files beneath it, and check it.
+
+    A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key such
+    as ``optimizer::lr`` replaces what it names inside. Overrides come last. A method may be given by its bare name.
+
+    Args:
+        path: of a YAML or JSON file, or the name of a shipped experiment.
+        overrides: from keys to values, as the command line gives them.
+
+    Raises:
+        UserError: an unknown key, file or argument; in one line, with the nearest that would have worked.
+    """
+    config = _stacked(find_config(path), ())
+    for key, value in (overrides or {}).items():
+        _set(config, key, value, "command line")
+    if isinstance(config.get("method"), str):
+        config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
+    _check(config)
+    return config
+
+
+def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
+    """The object that a key of the configuration describes, with arguments filled in.
+
+    Raises:
+        UserError: what its constructor refused.
+    """
+    content = deepcopy(config.get(key))
+    if isinstance(content, dict):
+        content |= arguments
+    parser = ConfigParser({**config, key: content})
+    try:
+        return parser.get_parsed_content(key)
+    except (RuntimeError, ValueError, TypeError, ModuleNotFoundError) as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise UserError(f"cannot build {key!r}: {cause}") from error
+
+
+def plain(config: Mapping[str, Any]) -> Config:
+    """The configuration as it can be written to JSON: without the stack, which has been resolved."""
+    resolved: Config = json.loads(json.dumps({k: v for k, v in config.items() if k != "stack"}, default=str))
+    return resolved
+
+
+def _stacked(path: Path, above: tuple[Path, ...]) -> Config:
+    path = path.resolve()
+    if path in above:
+        raise UserError(f"{path}: stands beneath itself in `stack`")
+    content = _read(path)
+    below = content.pop("stack", [])
+    if not isinstance(below, Sequence) or isinstance(below, str):
+        raise UserError(f"{path}: `stack` must be a list of files, got {below!r}")
+    config: Config = {}
+    for name in below:
+        beneath = path.parent / name
+        if not beneath.is_file():
+            raise UserError(f"{path}: `stack` names {name}, but there is no file {beneath}")
+        config |= _stacked(beneath, (*above, path))
+    if "sites" in content and content["sites"] is not None:
+        content["sites"] = str(_beside(path, content["sites"]))
+    for key, value in content.items():
+        _set(config, key, value, str(path))
+    return config
+
+
+def _beside(path: Path, name: str) -> Path:
+    """A file named in a configuration: relative to the configuration if it is there, else to the working directory."""
+    return path.parent / name if (path.parent / name).exists() else Path(name)
+
+
+def _read(path: Path) -> Config:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable configuration ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a configuration is a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _set(config: Config, key: str, value: Any, where: str) -> None:
+    first, *inner = key.split("::")
+    if first not in KEYS:
+        raise UserError(f"{where}: unknown key {first!r}{_nearest(first, KEYS)}")
+    if not inner:
+        config[first] = value
+        return
+    holder = config.get(first)
+    if first == "method" and isinstance(holder, str):
+        holder = config["method"] = {"_target_": f"{METHODS}.{_method_named(holder)}"}
+    for name in inner[:-1]:
+        holder = holder[_index(holder, name, key, where)]
+    if isinstance(holder, list):
+        holder[_index(holder, inner[-1], key, where)] = value
+    elif isinstance(holder, dict):
+        holder[inner[-1]] = value
+    else:
+        raise UserError(f"{where}: {key!r} names something inside {first!r}, which is {holder!r}")
+
+
+def _index(holder: Any, name: str, key: str, where: str) -> Any:
+    if isinstance(holder, list) and name.isdigit() and int(name) < len(holder):
+        return int(name)
+    if isinstance(holder, dict) and name in holder:
+        return name
+    raise UserError(f"{where}: {key!r} names something that is not there: {name!r}")
+
+
+def _method_named(name: str) -> str:
+    names = [known for known in import_module(METHODS).__all__ if known not in ("Local", "Method")]
+    by_lower = {known.lower(): known for known in names}
+    if name.lower() not in by_lower:
+        raise UserError(f"unknown method {name!r}{_nearest(name, names)}")
+    return by_lower[name.lower()]
+
+
+def _check(config: Config) -> None:
+    for where, component in _components(config, ""):
+        target = component["_target_"]
+        found = _located(target)
+        if found is None:
+            raise UserError(f"{where}: there is no {target!r} to be built; check its spelling and that it is installed")
+        parameters = inspect.signature(found).parameters
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            continue
+        for name in component:
+            if name not in parameters and not (name.startswith("_") and name.endswith("_")):
+                raise UserError(f"{where} ({target}): unknown argument {name!r}{_nearest(name, parameters)}")
+
+
+def _components(content: Any, where: str) -> Iterator[tuple[str, Config]]:
+    if isinstance(content, dict):
+        if "_target_" in content:
+            yield where, content
+        for name, inner in content.items():
+            yield from _components(inner, f"{where}::{name}" if where else name)
+    elif isinstance(content, list):
+        for n, inner in enumerate(content):
+            yield from _components(inner, f"{where}::{n}")
+
+
+def _located(target: str) -> Any:
+    if "." not in target:  # a bare name is one of MONAI's
+        target = f"{ComponentLocator().get_component_module_name(target)}.{target}"
+    module, _, name = target.rpartition(".")
+    found, there = optional_import(module, name=name)
+    return found if there else None
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known))}"

@@ -1,0 +1,1 @@
+"""Drivers: how a broadcast reaches the sites and their updates come back."""

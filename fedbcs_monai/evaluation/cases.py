@@ -1,0 +1,164 @@
+"""Cases: segment whole cases and score them on their own grids."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedbcs_monai.errors import user_error_behind
+from fedbcs_monai.evaluation.metrics import dice, slice_dice, surface_distances
+
+Item = Mapping[str, Any]
+Transform = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """From a case's files to a mask on the case's own grid.
+
+    Args:
+        reading: reads `image` and `label`, whichever an item has.
+        preprocessing: a case's dictionary to network input; its inverse is in `postprocessing`.
+        inferer: of `image` (1, C, *) and a network to logits (1, K, *).
+        postprocessing: of a dictionary with `image` and `pred` logits (K, *) to `pred` (1, *) class numbers.
+        device: where the network is.
+    """
+
+    reading: Transform
+    preprocessing: Transform
+    inferer: Callable[..., Tensor]
+    postprocessing: Transform
+    device: torch.device = torch.device("cpu")
+
+    def prepare(self, item: Item) -> dict[str, Any]:
+        """Read and preprocess the image of an item."""
+        case: dict[str, Any] = _applied(self.preprocessing, {"image": item["image"]})
+        return case
+
+    def mask(self, network: nn.Module, case: Mapping[str, Any]) -> Tensor:
+        """Class numbers on the grid of the case's file, uint8 (*)."""
+        image = case["image"]
+        logits = self.inferer(image[None].to(self.device), network)[0].float().cpu()
+        pred = MetaTensor(logits, meta=image.meta, applied_operations=image.applied_operations)
+        done = _applied(self.postprocessing, {"image": image, "pred": pred})
+        return torch.as_tensor(np.asarray(done["pred"][0])).to(torch.uint8)
+
+    def reference(self, item: Item) -> Tensor:
+        """The label on the grid of its file, boolean (*)."""
+        return torch.as_tensor(np.asarray(_applied(self.reading, {"label": item["label"]})["label"][0])) > 0
+
+
+class CaseScore(NamedTuple):
+    """One case's scores; distances are NaN where spacing is unknown, `slice_dice` where the case is one image."""
+
+    case: str
+    dice: float
+    hd95_mm: float
+    assd_mm: float
+    slice_dice: float
+
+
+class Example(NamedTuple):
+    """A picture of one case: image (H, W, 3) uint8, reference and prediction (H, W) boolean."""
+
+    case: str
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    prediction: NDArray[np.bool_]
+    dice: float
+
+
+@dataclass
+class CaseScorer:
+    """Score the cases of one part of a site; what was read once is kept.
+
+    Args:
+        segmentation: how a case becomes a mask.
+        items: with `image`, `label` and `case`.
+    """
+
+    segmentation: Segmentation
+    items: Sequence[Item]
+    _kept: dict[str, tuple[dict[str, Any], Tensor]] = field(default_factory=dict, repr=False)
+
+    def mean_dice(self, network: nn.Module) -> float:
+        """Mean foreground Dice of the cases; NaN when there are none."""
+        scores = [dice(self._mask(network, item), self._case(item)[1]) for item in self.items]
+        return float(np.mean(scores)) if scores else float("nan")
+
+    def scores(self, network: nn.Module) -> list[CaseScore]:
+        """Every score of every case."""
+        return [self._score(network, item) for item in self.items]
+
+    def examples(self, network: nn.Module, count: int) -> list[Example]:
+        """Pictures of the first ``count`` cases; of a volume the slice with most reference."""
+        return [self._example(network, item) for item in self.items[:count]]
+
+    def look(self) -> NDArray[np.uint8]:
+        """A picture of the first case, (H, W, 3)."""
+        image = _applied(self.segmentation.reading, {"image": self.items[0]["image"]})["image"]
+        picture = _flat(np.asarray(image))
+        return _displayed(picture if picture.shape[-1] == 3 else np.rot90(picture[..., picture.shape[-1] // 2]))
+
+    def _case(self, item: Item) -> tuple[dict[str, Any], Tensor]:
+        if item["case"] not in self._kept:
+            self._kept[item["case"]] = self.segmentation.prepare(item), self.segmentation.reference(item)
+        return self._kept[item["case"]]
+
+    def _mask(self, network: nn.Module, item: Item) -> Tensor:
+        return self.segmentation.mask(network, self._case(item)[0]) > 0
+
+    def _score(self, network: nn.Module, item: Item) -> CaseScore:
+        case, reference = self._case(item)
+        mask = self._mask(network, item)
+        spacing = spacing_mm(case["image"])
+        distances = (np.nan, np.nan) if spacing is None else surface_distances(mask, reference, spacing)
+        per_slice = slice_dice(mask, reference) if mask.ndim == 3 else float("nan")
+        return CaseScore(item["case"], dice(mask, reference), *distances, per_slice)
+
+    def _example(self, network: nn.Module, item: Item) -> Example:
+        reference, mask = self._case(item)[1], self._mask(network, item)
+        score = dice(mask, reference)
+        image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
+        picture, truth, prediction = _flat(np.asarray(image)), reference.numpy(), mask.numpy()
+        if truth.ndim == 3:
+            at = int(truth.sum((0, 1)).argmax())
+            picture, truth, prediction = (np.rot90(part[..., at]) for part in (picture, truth, prediction))
+        return Example(item["case"], _displayed(picture), truth.copy(), prediction.copy(), score)
+
+
+def spacing_mm(image: Tensor) -> list[float] | None:
+    """Spacing of the file that a preprocessed image came from, along each axis; None for pictures."""
+    if not isinstance(image, MetaTensor) or "pixdim" not in image.meta:
+        return None
+    affine = np.asarray(image.meta["original_affine"], dtype=float)
+    return [float(step) for step in np.linalg.norm(affine[:3, :3], axis=0)]
+
+
+def _applied(transform: Transform, item: dict[str, Any]) -> Any:
+    try:
+        return transform(item)
+    except RuntimeError as error:
+        mendable = user_error_behind(error)
+        if mendable is None:
+            raise
+        raise mendable from None
+
+
+def _flat(image: NDArray[Any]) -> NDArray[Any]:
+    """Channels of a picture last, a volume without its channel."""
+    return np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
+
+
+def _displayed(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) to 8 bits between the 1st and 99th percentile; colours as they are."""
+    values = picture.astype(float)
+    if values.ndim == 2:
+        low, high = np.percentile(values, [1, 99])
+        values = np.repeat(((values - low) / max(high - low, 1e-9))[..., None], 3, axis=2)
+    return np.round(values.clip(0, 1) * 255).astype(np.uint8)

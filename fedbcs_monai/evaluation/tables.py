@@ -1,0 +1,249 @@
+"""Tables: per-case scores to per-site means, their uncertainty, and the table a paper would print."""
+
+import csv
+import io
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+MISSING = "–"
+
+
+class Score(NamedTuple):
+    """What one test case scored; a value that is not finite means the score is undefined for this case."""
+
+    site: str
+    case: str
+    value: float
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation of `repeats` values; with fewer than two repeats `sd` is NaN."""
+
+    mean: float
+    sd: float
+    repeats: int
+
+
+class Interval(NamedTuple):
+    """A difference and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def site_means(scores: Iterable[Score]) -> dict[str, float]:
+    """Mean of the defined scores of every site, in order of appearance; NaN for a site with none.
+
+    >>> site_means([Score("Elm", "a", 0.5), Score("Elm", "b", 1.0), Score("Elm", "c", math.nan)])
+    {'Elm': 0.75}
+    """
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        values.setdefault(score.site, []).append(score.value)
+    return {site: mean_sd(of_site).mean for site, of_site in values.items()}
+
+
+def case_means(repeats: Iterable[Iterable[Score]]) -> list[Score]:
+    """One score a case: the mean of its defined scores over repeated runs."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for scores in repeats:
+        for score in scores:
+            values.setdefault((score.site, score.case), []).append(score.value)
+    return [Score(site, case, mean_sd(of_case).mean) for (site, case), of_case in values.items()]
+
+
+def average(means: Mapping[str, float], unseen: Collection[str] = ()) -> float:
+    """AVG: the unweighted mean over the sites that were trained on.
+
+    One site without a number makes it NaN, because a mean over fewer sites is another quantity.
+    """
+    seen = [value for site, value in means.items() if site not in unseen]
+    return sum(seen) / len(seen) if seen else math.nan
+
+
+def worst_site(means: Mapping[str, float], unseen: Collection[str] = (), lower_is_worse: bool = True) -> str | None:
+    """The trained site with the worst mean; the first of several equal ones, None if no site has a number."""
+    seen = {site: value for site, value in means.items() if site not in unseen and math.isfinite(value)}
+    if not seen:
+        return None
+    return min(seen, key=seen.__getitem__) if lower_is_worse else max(seen, key=seen.__getitem__)
+
+
+def mean_sd(values: Iterable[float]) -> Spread:
+    """Mean and sample standard deviation (n - 1) of the finite values."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return Spread(math.nan, math.nan, 0)
+    sd = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+    return Spread(float(np.mean(finite)), sd, len(finite))
+
+
+def paired_bootstrap(
+    a: Iterable[Score],
+    b: Iterable[Score],
+    resamples: int = 2000,
+    seed: int = 0,
+    unseen: Collection[str] = (),
+    level: float = 0.95,
+) -> Interval:
+    """How far the AVG of `a` lies above that of `b`, with the percentile interval of a paired bootstrap.
+
+    Cases are drawn with replacement within each site, the same ones for `a` and `b`; cases that either lacks are left
+    out. The interval tells what another choice of test cases could have given, not another training. A site with one
+    case adds nothing to its width. Without a common case everything is NaN.
+    """
+    gains = _paired_gains(a, b, unseen)
+    if not gains:
+        return Interval(math.nan, math.nan, math.nan)
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros(resamples)
+    for gain in gains.values():
+        picks = generator.integers(0, len(gain), size=(resamples, len(gain)))
+        drawn += np.asarray(gain)[picks].mean(axis=1) / len(gains)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(np.mean([np.mean(gain) for gain in gains.values()])), float(low), float(high))
+
+
+def _paired_gains(a: Iterable[Score], b: Iterable[Score], unseen: Collection[str]) -> dict[str, list[float]]:
+    other = {(score.site, score.case): score.value for score in b}
+    gains: dict[str, list[float]] = {}
+    for score in sorted(a):
+        gain = score.value - other.get((score.site, score.case), math.nan)
+        if score.site not in unseen and math.isfinite(gain):
+            gains.setdefault(score.site, []).append(gain)
+    return gains
+
+
+Value = float | str | Spread | Interval
+
+
+class Column(NamedTuple):
+    """A column of a table: which end of it is better ("" ranks nothing) and how many digits it shows."""
+
+    name: str
+    better: Literal["high", "low", ""] = ""
+    digits: int = 1
+
+
+class Cell(NamedTuple):
+    """A value as printed, and whether it is the best or the second of its column."""
+
+    text: str
+    mark: Literal["best", "second", ""] = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of values, to be printed as Markdown, CSV or HTML.
+
+    The best of a ranked column is bold and the second underlined, judged by the digits printed: equal numbers share a
+    mark. A lone row has no mark, and of two rows only the better one.
+
+    >>> print(Table((Column("Method"), Column("AVG", "high")), (("FedAvg", 80.0), ("FedBCS", 81.24))).to_markdown())
+    | Method | AVG |
+    |---|---:|
+    | FedAvg | 80.0 |
+    | FedBCS | **81.2** |
+    <BLANKLINE>
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+
+    def cells(self) -> list[list[Cell]]:
+        """Every row as printed cells."""
+        marks = [self._marks(index) for index in range(len(self.columns))]
+        return [
+            [
+                Cell(text(value, column.digits), marks[j][i])
+                for j, (column, value) in enumerate(zip(self.columns, row, strict=True))
+            ]
+            for i, row in enumerate(self.rows)
+        ]
+
+    def _marks(self, index: int) -> list[Literal["best", "second", ""]]:
+        column = self.columns[index]
+        keys = [round(_number(row[index]), column.digits) for row in self.rows]
+        ranked = sorted({key for key in keys if math.isfinite(key)}, reverse=column.better == "high")
+        if not column.better or len(ranked) < 2:
+            return [""] * len(keys)
+        second = ranked[1] if len(self.rows) > 2 else None
+        return ["best" if key == ranked[0] else "second" if key == second else "" for key in keys]
+
+    def to_markdown(self) -> str:
+        """A Markdown table: best in bold, second underlined."""
+        wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+        lines = [[column.name for column in self.columns]]
+        lines += [[wrap[cell.mark].format(cell.text) for cell in row] for row in self.cells()]
+        printed = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        printed.insert(1, "|---" + "|---:" * (len(self.columns) - 1) + "|")
+        return "\n".join(printed) + "\n"
+
+    def to_csv(self) -> str:
+        """A CSV for other programs: six digits, spreads and interval ends in columns of their own, missing empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        parts = [self._parts(index) for index in range(len(self.columns))]
+        writer.writerow(
+            [f"{column.name} {part}".strip() for column, of in zip(self.columns, parts, strict=True) for part in of]
+        )
+        for row in self.rows:
+            writer.writerow([_plain(value, part) for value, of in zip(row, parts, strict=True) for part in of])
+        return out.getvalue()
+
+    def _parts(self, index: int) -> Sequence[str]:
+        values = [row[index] for row in self.rows]
+        if any(isinstance(value, Interval) for value in values):
+            return ["", "low", "high"]
+        if any(isinstance(value, Spread) and math.isfinite(value.sd) for value in values):
+            return ["", "sd"]
+        return [""]
+
+
+def text(value: Value, digits: int = 1) -> str:
+    """A value as a reader wants it: what is not finite is a dash, a difference carries its sign.
+
+    >>> text(Spread(81.25, 0.5, 3)), text(Interval(-1.0, -2.04, 0.0)), text(math.nan)
+    ('81.2 ± 0.5', '−1.0 [−2.0, 0.0]', '–')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Interval):
+        low, high = _fixed(value.low, digits), _fixed(value.high, digits)
+        return f"{signed(value.value, digits)} [{low}, {high}]" if math.isfinite(value.value) else MISSING
+    if isinstance(value, Spread):
+        spread = f" ± {_fixed(value.sd, digits)}" if math.isfinite(value.sd) else ""
+        return _fixed(value.mean, digits) + spread
+    return _fixed(value, digits)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with its sign; one that rounds to nothing has none."""
+    printed = _fixed(value, digits)
+    return f"+{printed}" if round(value, digits) > 0 else printed
+
+
+def _fixed(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def _number(value: Value) -> float:
+    if isinstance(value, str):
+        return math.nan
+    if isinstance(value, Spread):
+        return value.mean
+    return value.value if isinstance(value, Interval) else value
+
+
+def _plain(value: Value, part: str) -> str:
+    if isinstance(value, str):
+        return value if not part else ""
+    number = getattr(value, part, math.nan) if part else _number(value)
+    return f"{number:.6g}" if math.isfinite(number) else ""

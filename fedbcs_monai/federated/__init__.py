@@ -1,0 +1,1 @@
+"""The federation: a site, the aggregator, their checkpoints."""

@@ -1,0 +1,76 @@
+"""Checkpoints: the server's state and every site's to disk and back, atomically."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.messages import State
+from fedbcs_monai.tensors import Tensors, prefixed, read_tensors, under, write_atomically, write_tensors
+
+
+class Checkpoint(NamedTuple):
+    """A federation between two rounds.
+
+    Args:
+        state: the server's.
+        sites: from a site's name to what it keeps for itself.
+        history: plain numbers that a driver goes on with, such as the best round so far.
+    """
+
+    state: State
+    sites: Mapping[str, Tensors]
+    history: Mapping[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write one round's checkpoint; all but the newest ``keep`` are removed (0: none is).
+
+    The tensors go into ``round_0003.safetensors``, the rest and the tensors' SHA-256 into ``round_0003.json``, written
+    last: a checkpoint whose JSON is there is whole.
+    """
+    stem = folder / f"round_{checkpoint.state.round:04d}"
+    tensors = {**prefixed("weights", checkpoint.state.weights), **prefixed("shared", checkpoint.state.shared)}
+    for name, kept in checkpoint.sites.items():
+        tensors |= prefixed(f"sites/{name}", kept)
+    write_tensors(stem.with_suffix(".safetensors"), tensors)
+    content = {
+        "round": checkpoint.state.round,
+        "sites": sorted(checkpoint.sites),
+        "history": dict(checkpoint.history),
+        "sha256": _digest(stem.with_suffix(".safetensors")),
+    }
+    write_atomically(stem.with_suffix(".json"), json.dumps(content, indent=1).encode())
+    for older in _rounds(folder)[:-keep] if keep else ():
+        older.unlink()
+        older.with_suffix(".safetensors").unlink(missing_ok=True)
+    return stem.with_suffix(".json")
+
+
+def read_checkpoint(folder: Path, round: int | None = None) -> Checkpoint:
+    """Read the newest checkpoint, or that of one round.
+
+    Raises:
+        UserError: there is none, or its tensors are not those that were written.
+    """
+    found = [path for path in _rounds(folder) if round is None or path.stem == f"round_{round:04d}"]
+    if not found:
+        raise UserError(f"{folder}: no checkpoint{'' if round is None else f' of round {round}'}; train from the start")
+    path = found[-1]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    file = path.with_suffix(".safetensors")
+    if not file.is_file() or _digest(file) != content["sha256"]:
+        raise UserError(f"{file}: damaged or missing; remove {path.name} to go on from the round before")
+    tensors = read_tensors(file)
+    state = State(content["round"], under("weights", tensors), under("shared", tensors))
+    return Checkpoint(state, {name: under(f"sites/{name}", tensors) for name in content["sites"]}, content["history"])
+
+
+def _rounds(folder: Path) -> list[Path]:
+    return sorted(folder.glob("round_*.json"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,127 @@
+"""Journal: what a run writes into its folder, besides checkpoints."""
+
+import csv
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation import CaseScore, Example
+from fedbcs_monai.tensors import write_atomically
+
+PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
+ROUNDS = ("round", "site", "metric", "value")
+
+
+class Journal:
+    """The run folder: ``config.json``, ``environment.json``, ``rounds.csv``, TensorBoard, and the results.
+
+    Args:
+        folder: of the run.
+        since: round after which what stands in ``rounds.csv`` is dropped, when a run is resumed.
+    """
+
+    def __init__(self, folder: Path, since: int = 0) -> None:
+        self.folder = folder
+        rows = [row for row in self._rows() if int(row[0]) <= since]
+        write_atomically(folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        self._rounds = (folder / "rounds.csv").open("a", newline="", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
+
+    def log(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+        """Append a site's numbers of a round, and show them on TensorBoard."""
+        writer = csv.writer(self._rounds)
+        for metric, value in metrics.items():
+            writer.writerow([round, site, metric, repr(float(value))])
+            self._board.add_scalar(f"{metric}/{site}", value, round)
+        self._rounds.flush()
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of the run."""
+        write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_scores(self, scores: Iterable[tuple[str, str, CaseScore]]) -> None:
+        """Write ``scores.csv`` from (model, site, score)."""
+        rows = [(model, site, "test", *score) for model, site, score in scores]
+        write_atomically(self.folder / "scores.csv", _csv([("model", "site", "split", *CaseScore._fields), *rows]))
+
+    def write_examples(self, site: str, examples: Sequence[Example]) -> None:
+        """Write ``examples/<site>_<n>.npz``; they hold pixels of cases, so they stay where the cases are."""
+        for n, example in enumerate(examples):
+            content = BytesIO()
+            np.savez_compressed(content, **example._asdict())
+            write_atomically(self.folder / "examples" / f"{site}_{n}.npz", content.getvalue())
+
+    def write_look(self, site: str, picture: Any) -> None:
+        """Write ``looks/<site>.png``."""
+        content = BytesIO()
+        Image.fromarray(picture).save(content, "PNG")
+        write_atomically(self.folder / "looks" / f"{site}.png", content.getvalue())
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._rounds.close()
+        self._board.close()
+
+    def _rows(self) -> list[list[str]]:
+        path = self.folder / "rounds.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.reader(file) if len(row) == len(ROUNDS) and row[0].isdigit()]
+
+
+def open_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Make sure that a run may write into a folder.
+
+    Raises:
+        UserError: it holds something and the run neither resumes nor overwrites.
+    """
+    if resume and not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: nothing to resume, there is no config.json; leave out --resume")
+    if not resume and not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite and not resume:
+        for path in folder.rglob("*"):
+            if path.is_file() and _is_ours(path.relative_to(folder)):
+                path.unlink()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, machine and command of this run."""
+    return {
+        **{package.replace("-", "_"): version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _is_ours(path: Path) -> bool:
+    names = ("config.json", "environment.json", "rounds.csv", "scores.csv", "summary.json", "report.html")
+    folders = ("checkpoints", "tensorboard", "examples", "looks")
+    return path.name in names or path.suffix == ".safetensors" or path.parts[0] in folders
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    content = StringIO()
+    csv.writer(content).writerows(rows)
+    return content.getvalue().encode()

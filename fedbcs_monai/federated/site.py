@@ -1,0 +1,142 @@
+"""Site: answer a broadcast, evaluate weights."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fedbcs_monai.federated.compute import Compute
+from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.methods.base import Batch, Local, Method
+from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.tensors import Tensors, detached, prefixed, under
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed that depends on every part.
+
+    >>> seed_of(0, 1, "Alder") == seed_of(0, 1, "Alder") != seed_of(0, 1, "Birch")
+    True
+    """
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+@dataclass
+class Site:
+    """One hospital: its data, its optimizer, and what it keeps to itself between rounds.
+
+    In one process several sites may share one network: every answer loads its weights anew, and the optimizer's state
+    waits on the CPU, so that a device holds one network and one optimizer whatever the number of sites.
+
+    Args:
+        name: unique among the sites.
+        network: computed on; its weights between answers mean nothing.
+        batches: from a seed to one epoch of batches.
+        cases: number of training samples, the site's weight in a mean.
+        criterion: logits (B, K, *) and label (B, 1, *) to a scalar.
+        optimizer: from parameters to an optimizer.
+        scores: from the network to plain numbers, the site's scores.
+        epochs: local epochs a round.
+        seed: of the run.
+        reset_optimizer: forget the optimizer's state after every round.
+        compute: device and precision.
+        heard: called after every training step with the number of steps of this round, for progress.
+        memory: what the method keeps here between rounds.
+        private: tensors of the network that never leave.
+        moments: the optimizer's state.
+    """
+
+    name: str
+    network: Segmenter
+    batches: Callable[[int], Iterable[Batch]]
+    cases: int
+    criterion: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Callable[[Iterable[Tensor]], Optimizer]
+    scores: Callable[[Segmenter], Mapping[str, float]]
+    epochs: int = 1
+    seed: int = 0
+    reset_optimizer: bool = False
+    compute: Compute = field(default_factory=lambda: Compute("cpu"))
+    heard: Callable[[int], None] = lambda steps: None
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    private: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Tensor] = field(default_factory=dict)
+
+    def answer(self, method: Method, received: Broadcast) -> Update:
+        """Do what the broadcast asks for: ``evaluate``, or the method's function of that name."""
+        if received.task == "evaluate":
+            return Update(self.name, self.cases, {}, {}, self.evaluate(received.weights))
+        started = time.perf_counter()
+        torch.manual_seed(seed_of(self.seed, received.round, self.name))
+        self.network.load_state_dict({**received.weights, **self.private})
+        self.network.train()
+        optimizer = self.optimizer(self.network.parameters())
+        restore_moments(optimizer, self.moments)
+        local = Local(
+            network=self.network,
+            optimizer=optimizer,
+            criterion=self.criterion,
+            batches=lambda epoch: self._heard(seed_of(self.seed, received.round, self.name, epoch)),
+            epochs=self.epochs,
+            received=received,
+            memory=self.memory,
+            autocast=self.compute.autocast,
+            scaler=self.compute.scaler(),
+        )
+        shared = detached(getattr(method, received.task)(local))
+        weights = detached(self.network.state_dict())
+        self.private = {name: weights.pop(name) for name in sorted(method.private(self.network))}
+        self.moments = {} if self.reset_optimizer else moments_of(optimizer)
+        metrics = {name: float(total) / max(local.steps, 1) for name, total in local.terms.items()}
+        return Update(
+            self.name, self.cases, weights, shared, {**metrics, "seconds": time.perf_counter() - started}
+        )
+
+    def evaluate(self, weights: Tensors) -> dict[str, float]:
+        """The site's scores of some weights, under its private tensors."""
+        self.network.load_state_dict({**weights, **self.private})
+        self.network.eval()
+        with self.compute.inference():
+            return dict(self.scores(self.network))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that this site needs to go on later."""
+        kept = {"memory": self.memory, "private": self.private, "moments": self.moments}
+        return {name: tensor for kind, tensors in kept.items() for name, tensor in prefixed(kind, tensors).items()}
+
+    def restore(self, state: Tensors) -> None:
+        """Take up where `state` was taken."""
+        self.memory = under("memory", state)
+        self.private = under("private", state)
+        self.moments = under("moments", state)
+
+    def _heard(self, seed: int) -> Iterator[Batch]:
+        for step, batch in enumerate(self.batches(seed), start=1):
+            yield self.compute.batch(batch)
+            self.heard(step)
+
+
+def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors on the CPU: ``3/exp_avg`` is that of its fourth parameter."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": torch.as_tensor(value).detach().cpu()
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def restore_moments(optimizer: Optimizer, moments: Tensors) -> None:
+    """Give an optimizer the state that `moments_of` took."""
+    if not moments:
+        return
+    state: dict[int, dict[str, Tensor]] = {}
+    for path, tensor in moments.items():
+        index, name = path.split("/")
+        state.setdefault(int(index), {})[name] = tensor.clone()  # the optimizer writes into what it is given
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

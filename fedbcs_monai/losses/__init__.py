@@ -1,0 +1,1 @@
+"""Losses: segmentation, features against prototypes."""

@@ -1,0 +1,10 @@
+"""Federated averaging."""
+
+from dataclasses import dataclass
+
+from fedbcs_monai.methods.base import Method
+
+
+@dataclass(frozen=True)
+class FedAvg(Method):
+    """Train at every site, average the networks (McMahan et al., AISTATS 2017, Algorithm 1)."""

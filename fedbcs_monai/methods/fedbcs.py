@@ -1,0 +1,236 @@
+"""FedBCS: context-aware dual-level prototype alignment (CDPA). Style recalibration (FSR) is part of the network."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
+from fedbcs_monai.messages import State, Update
+from fedbcs_monai.methods.base import Batch, Local, Method, choose
+from fedbcs_monai.networks import Features, Segmenter
+from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions, nearest
+from fedbcs_monai.prototypes.clustering import cluster_means
+from fedbcs_monai.tensors import Tensors, under
+
+STREAMS = ("encoder", "decoder")
+BACKGROUND = 0
+
+
+class Prototypes(NamedTuple):
+    """The global prototypes of one stream.
+
+    Args:
+        clusters: cluster means of all classes, (P, D).
+        owners: class of each, (P,).
+        means: per class the plain mean of its clusters (eq. 14), {class: (D,)}.
+    """
+
+    clusters: Tensor
+    owners: Tensor
+    means: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class FedBCS(Method):
+    """Align encoder and decoder features with prototypes of all sites (Zhao et al., AAAI 2026, eq. 9-17).
+
+    The network must carry a context fusion (``network_def::context`` in a configuration); FSR, if wanted, is set on
+    the network as well. The loss is
+
+        segmentation + weight * streams_mean( classes_mean( InfoNCE + consistency ) )
+
+    Background is a class of its own among the prototypes. A class that a site has no pixel of is absent from its
+    message; a class without global prototypes, as all are in the first round, is not aligned.
+
+    Args:
+        tau: temperature of the contrast (authors: 0.005 histology, 0.4 prostate). Below 0.05 the gradient is some
+            1/tau times that of the segmentation loss, and a warning is given.
+        weight: weight of the prototype loss; 0 is FedAvg.
+        warmup: rounds before the prototype loss begins.
+        anchors: pixels that are aligned: ``foreground`` (authors' code) or ``all``.
+        anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
+        clamp: cut the contrast as the authors' code does, which kills its gradient at small tau.
+        consistency: ``mean`` over the D dimensions (authors' code) or ``sum`` (eq. 16).
+        streams: ``mean`` of encoder and decoder (authors' code) or ``sum`` (eq. 16).
+        prototype_mean: over all ``pixels`` of the last local epoch (eq. 9), or mean of ``batches`` (authors' code).
+        prototype_pass: from the training passes of the last epoch, ``running`` (authors' code), or from a ``fresh``
+            pass with the trained network.
+    """
+
+    tau: float = 0.4
+    weight: float = 1.0
+    warmup: int = 0
+    anchors: str = "foreground"
+    anchors_per_class: int = 0
+    clamp: bool = False
+    consistency: str = "mean"
+    streams: str = "mean"
+    prototype_mean: str = "pixels"
+    prototype_pass: str = "running"
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        super().__post_init__()
+        choose("anchors", self.anchors, ("foreground", "all"))
+        choose("consistency", self.consistency, ("mean", "sum"))
+        choose("streams", self.streams, ("mean", "sum"))
+        choose("prototype_mean", self.prototype_mean, ("pixels", "batches"))
+        choose("prototype_pass", self.prototype_pass, ("running", "fresh"))
+        if self.tau <= 0:
+            raise UserError(f"tau is {self.tau}: a temperature must be positive")
+        if self.tau < 0.05 and self.weight and not self.clamp:
+            warnings.warn(f"tau {self.tau} makes the contrast's gradient about {1 / self.tau:.0f} times the cosine's; "
+                          "0.05 or more trains more steadily", stacklevel=2)  # fmt: skip
+
+    # At a site.
+
+    def begin(self, local: Local) -> None:
+        """Read the global prototypes."""
+        device = next(local.network.parameters()).device
+        for stream in STREAMS:
+            local.scratch[stream] = read_prototypes(under(stream, local.received.shared), device)
+
+    def loss(self, local: Local, batch: Batch) -> Tensor:
+        """Segmentation loss plus the multi-level prototype loss (eq. 17)."""
+        with local.autocast():
+            features = local.network.features(batch["image"])
+        loss = local.record("segmentation", local.criterion(features.logits.float(), batch["label"]))
+        parts = [
+            self.stream_loss(local, stream, fusion, levels, one_hot(batch["label"], grid, features))
+            for stream, fusion, levels, grid in streams_of(local.network, features)
+        ]
+        pulls = [part for part in parts if part is not None]
+        if not pulls:
+            return loss
+        return loss + self.weight * sum(pulls) / (len(STREAMS) if self.streams == "mean" else 1)
+
+    def stream_loss(
+        self, local: Local, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
+    ) -> Tensor | None:
+        """Pool this batch's prototypes, and pull its anchors to the global ones (eq. 15, 16)."""
+        if self.prototype_pass == "running" and local.epoch == local.epochs - 1:
+            self.pool(local, stream, fusion.class_sums(levels, classes))
+        known: Prototypes | None = local.scratch[stream]
+        if known is None or not self.weight or local.received.round <= self.warmup:
+            return None
+        return self.alignment(local, fusion, levels, classes.argmax(1).flatten(), known)
+
+    def alignment(
+        self, local: Local, fusion: ContextFusion, levels: Sequence[Tensor], pixels: Tensor, known: Prototypes
+    ) -> Tensor | None:
+        """InfoNCE plus consistency, mean over the classes that have anchors and prototypes.
+
+        Args:
+            local: the round at this site.
+            fusion: of this stream.
+            levels: features of this stream.
+            pixels: class of every pixel of the embedding, (B * H * W[* D],).
+            known: global prototypes of this stream.
+        """
+        classes = [c for c in known.means if c != BACKGROUND or self.anchors == "all"]
+        anchors = self.draw(pixels, classes)
+        if not len(anchors):
+            return None
+        owners = pixels[anchors]
+        asked = torch.cat([known.clusters, torch.stack([known.means[c] for c in classes])])
+        dot, square = fusion.products(levels, anchors, asked)
+        similarity = cosines(dot[:, : len(known.clusters)], square, known.clusters)
+        contrast = clamped_info_nce if self.clamp else info_nce
+        contrasts, distances = [], []
+        for n, c in enumerate(classes):
+            rows, positive = owners == c, known.owners == c
+            if not rows.any():
+                continue
+            if not positive.all():
+                contrasts.append(contrast(similarity[rows], positive, self.tau).mean())
+            squared = square[rows] - 2 * dot[rows, len(known.clusters) + n] + known.means[c].square().sum()
+            distances.append(squared.mean() / (len(known.means[c]) if self.consistency == "mean" else 1))
+        terms = local.record("consistency", sum(distances) / len(distances))
+        if contrasts:
+            terms = terms + local.record("contrast", sum(contrasts) / len(distances))
+        return terms
+
+    def draw(self, pixels: Tensor, classes: Sequence[int]) -> Tensor:
+        """Flat positions of the anchors in the label of one batch, ascending."""
+        if not self.anchors_per_class:
+            return torch.isin(pixels, torch.tensor(classes, device=pixels.device)).nonzero().squeeze(1)
+        drawn = []
+        for c in classes:
+            mine = (pixels == c).nonzero().squeeze(1)
+            drawn.append(mine[torch.randperm(len(mine), device=mine.device)[: self.anchors_per_class]])
+        return torch.cat(drawn).sort().values
+
+    def pool(self, local: Local, stream: str, found: ClassSums) -> None:
+        """Add one batch's class sums to the round's."""
+        sums, counts = found.sums.double(), found.counts.double()
+        if self.prototype_mean == "batches":
+            sums, counts = sums / counts.clamp_min(1)[:, None], (counts > 0).double()
+        before = local.scratch.get(f"pool/{stream}", (0, 0))
+        local.scratch[f"pool/{stream}"] = (before[0] + sums, before[1] + counts)
+
+    def finish(self, local: Local) -> Tensors:
+        """Send one prototype a stream and class (eq. 12)."""
+        if self.prototype_pass == "fresh":
+            self.fresh_pass(local)
+        sent = {}
+        for stream in STREAMS:
+            sums, counts = local.scratch[f"pool/{stream}"]
+            for c in counts.nonzero().flatten().tolist():
+                sent[f"{stream}/{c}"] = (sums[c] / counts[c]).float()
+        return sent
+
+    @torch.no_grad()
+    def fresh_pass(self, local: Local) -> None:
+        """Pool prototypes with the trained network, in evaluation mode."""
+        local.network.eval()
+        for batch in local.batches(local.epochs):
+            with local.autocast():
+                features = local.network.features(batch["image"])
+            for stream, fusion, levels, grid in streams_of(local.network, features):
+                self.pool(local, stream, fusion.class_sums(levels, one_hot(batch["label"], grid, features)))
+
+    # At the server.
+
+    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+        """Cluster each class's prototypes per stream (eq. 13)."""
+        names = sorted({name for update in updates for name in update.shared})
+        return {
+            name: cluster_means(torch.stack([u.shared[name] for u in updates if name in u.shared])) for name in names
+        }
+
+
+def read_prototypes(shared: Tensors, device: torch.device) -> Prototypes | None:
+    """One stream's prototypes out of a broadcast, {class: (S, D)}; None when there are none yet."""
+    if not shared:
+        return None
+    classes = {int(name): clusters.to(device) for name, clusters in sorted(shared.items(), key=lambda x: int(x[0]))}
+    owners = [c for c, clusters in classes.items() for _ in clusters]
+    return Prototypes(
+        torch.cat(list(classes.values())),
+        torch.tensor(owners, device=device),
+        {c: clusters.mean(0) for c, clusters in classes.items()},
+    )
+
+
+def streams_of(
+    network: Segmenter, features: Features
+) -> Iterator[tuple[str, ContextFusion, list[Tensor], torch.Size]]:
+    """Each stream's name, fusion, chosen levels, and the size of its embedding."""
+    fusions = network.fusion
+    if not isinstance(fusions, Fusions):
+        raise UserError("FedBCS needs a network with context fusion: set network_def::context (256 in the paper)")
+    for stream, fusion in (("encoder", fusions.encoder), ("decoder", fusions.decoder)):
+        levels = [getattr(features, stream)[k] for k in fusions.levels]
+        yield stream, fusion, levels, levels[fusion.grid].shape[2:]
+
+
+def one_hot(label: Tensor, grid: torch.Size, features: Features) -> Tensor:
+    """Label (B, 1, *) to (B, K, *grid) in float32, K from the network's output."""
+    classes = F.one_hot(nearest(label.float(), grid)[:, 0].long(), features.logits.shape[1])
+    return classes.movedim(-1, 1).float()

@@ -1,0 +1,179 @@
+"""The levels of MONAI's BasicUNet, UNet, DynUNet and SegResNet, and the one function that puts a segmenter together."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
+from torch import nn
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.networks.choices import known
+from fedbcs_monai.networks.fusion import Fusions
+from fedbcs_monai.networks.segmenter import Segmenter
+
+GROUPS = 8
+"""Groups of the group norm."""
+
+NORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "instance": ("instance", {"affine": True}),
+    "batch": ("batch", {}),
+    "batch_statistics": ("batch", {"affine": False, "track_running_stats": False}),
+    "group": ("group", {"num_groups": GROUPS}),
+}
+
+
+class _Plan(NamedTuple):
+    """What every backbone is built from."""
+
+    spatial_dims: int
+    in_channels: int
+    out_channels: int
+    features: tuple[int, ...]
+    norm: tuple[str, dict[str, Any]]
+    dropout: float
+
+
+class _Named(NamedTuple):
+    """A network and the modules whose outputs are its levels, shallow first."""
+
+    network: nn.Module
+    encoder: list[str]
+    decoder: list[str]
+
+
+def build_segmenter(
+    backbone: str = "BasicUNet",
+    spatial_dims: int = 2,
+    in_channels: int = 3,
+    out_channels: int = 2,
+    features: Sequence[int] = (32, 64, 128, 256, 512),
+    norm: str = "group",
+    recalibrate: Sequence[int] = (),
+    gate: str = "adaptive",
+    context: int = 0,
+    dropout: float = 0.0,
+) -> Segmenter:
+    """Put a MONAI network, its levels, style recalibration and context fusion together.
+
+    The levels are those above the bottleneck, as in the code of Zhao et al. (AAAI 2026): four for five `features`.
+    Weights are drawn from torch's global generator: `torch.manual_seed(0)` before the call makes them repeatable.
+
+    `norm` is a choice that matters. Style recalibration mixes a map with its instance norm, so behind a block that ends in
+    one it does next to nothing. And it matters without recalibration: on four nuclei sites a first sketch of FedAvg scored
+    a mean Dice of 73.9 with group norm and 70.0 with instance norm, and up to 11 points apart at a single site.
+
+    Args:
+        backbone: "BasicUNet", "UNet", "DynUNet" or "SegResNet".
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        out_channels: K, classes with background.
+        features: channels of each level, full resolution first, the bottleneck last. BasicUNet takes five; those of
+            SegResNet double from level to level.
+        norm: "group" (8 groups, nothing to average but its affine), "instance" (affine), "batch" (running statistics,
+            averaged over sites) or "batch_statistics" (no affine, no running statistics: the result for one image
+            depends on its batch, also in evaluation; the authors' code).
+        recalibrate: encoder levels behind which style recalibration goes, 1 is full resolution. () is the plain network;
+            the authors' code uses (2, 3, 4).
+        gate: of the recalibration, see `StyleRecalibration`.
+        context: channels per level of the context fusion; 0 is none.
+        dropout: probability in every block; 0 is none.
+    """
+    known("norm", norm, NORMS)
+    build = _BUILDERS[known("backbone", backbone, _BUILDERS)]
+    if norm == "group" and any(width % GROUPS for width in features):
+        raise UserError(f"norm 'group' needs features that are multiples of {GROUPS}, got {tuple(features)}")
+    network, encoder, decoder = build(
+        _Plan(spatial_dims, in_channels, out_channels, tuple(features), NORMS[norm], dropout)
+    )
+    for level in recalibrate:
+        if not 1 <= level <= len(encoder):
+            raise UserError(f"{backbone} has encoder levels 1 to {len(encoder)}, cannot recalibrate level {level}")
+    segmenter = Segmenter(
+        network,
+        encoder,
+        decoder,
+        [encoder[level - 1] for level in recalibrate],
+        gate,
+        in_channels=in_channels,
+        spatial_dims=spatial_dims,
+    )
+    if context:
+        channels = [[level.channels for level in levels] for levels in (segmenter.encoder_levels, segmenter.decoder_levels)]
+        segmenter.fusion = Fusions(*channels, context)
+    return segmenter
+
+
+def _basic_unet(plan: _Plan) -> _Named:
+    if len(plan.features) != 5:
+        raise UserError(f"BasicUNet takes five features, got {plan.features}; UNet and DynUNet take any number")
+    network = BasicUNet(
+        plan.spatial_dims,
+        plan.in_channels,
+        plan.out_channels,
+        (*plan.features, plan.features[0]),
+        norm=plan.norm,
+        dropout=plan.dropout,
+    )
+    return _Named(network, ["conv_0", "down_1", "down_2", "down_3"], ["upcat_1", "upcat_2", "upcat_3", "upcat_4"])
+
+
+def _unet(plan: _Plan) -> _Named:
+    """MONAI's UNet has no bottleneck below its last level and no map between its first level and the logits.
+
+    So decoder level l is what comes up from below into level l, at that level's size: the deepest is the bottom layer.
+    """
+    depth = len(plan.features) - 1
+    network = UNet(
+        plan.spatial_dims,
+        plan.in_channels,
+        plan.out_channels,
+        plan.features,
+        (1,) + (2,) * (depth - 1),
+        norm=plan.norm,
+        dropout=plan.dropout,
+    )
+    blocks = ["model" + ".1.submodule" * level for level in range(depth + 1)]
+    return _Named(network, [f"{block}.0" for block in blocks[:-1]], [f"{b}.2" for b in blocks[1:-1]] + [blocks[-1]])
+
+
+def _dyn_unet(plan: _Plan) -> _Named:
+    depth = len(plan.features) - 1
+    network = DynUNet(
+        plan.spatial_dims,
+        plan.in_channels,
+        plan.out_channels,
+        kernel_size=[3] * (depth + 1),
+        strides=[1] + [2] * depth,
+        upsample_kernel_size=[2] * depth,
+        filters=plan.features,
+        norm_name=plan.norm,
+        dropout=plan.dropout or None,
+    )
+    # Every block is also in the tree that is executed: one name for each is enough, and half the message.
+    del network.input_block, network.downsamples, network.bottleneck, network.upsamples
+    blocks = ["skip_layers" + ".next_layer" * level for level in range(depth)]
+    return _Named(network, [f"{block}.downsample" for block in blocks], [f"{block}.upsample" for block in blocks])
+
+
+def _seg_resnet(plan: _Plan) -> _Named:
+    depth = len(plan.features) - 1
+    if plan.features != tuple(plan.features[0] * 2**level for level in range(depth + 1)):
+        raise UserError(f"SegResNet doubles its features from level to level, got {plan.features}")
+    network = SegResNet(
+        plan.spatial_dims,
+        plan.features[0],
+        plan.in_channels,
+        plan.out_channels,
+        dropout_prob=plan.dropout or None,
+        norm=plan.norm,
+        blocks_down=(1,) + (2,) * (depth - 1) + (4,),
+        blocks_up=(1,) * depth,
+    )
+    return _Named(
+        network,
+        [f"down_layers.{level}" for level in range(depth)],
+        [f"up_layers.{depth - 1 - level}" for level in range(depth)],
+    )
+
+
+_BUILDERS = {"BasicUNet": _basic_unet, "UNet": _unet, "DynUNet": _dyn_unet, "SegResNet": _seg_resnet}

@@ -1,0 +1,270 @@
+"""Style recalibration (FSR): weigh a feature map against its own instance norm, in the spectrum or in closed form."""
+
+import torch
+from torch import Tensor, nn
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.networks.choices import known
+
+GATES = ("scalar", "adaptive", "literal", "banded")
+SPECTRUM_NORMS = {"forward": 1.0, "ortho": 0.5, "backward": 0.0}
+"""FFT normalisations in torch's words: an amplitude is divided by (number of pixels) to this power."""
+
+
+class StyleRecalibration(nn.Module):
+    """Frequency-domain style recalibration (Zhao et al., AAAI 2026, eq. 4-7).
+
+    y = IFT(l_norm |FFT(IN x)| + l_org |FFT x|, phase of FFT x) * weight + bias. Instance norm (IN: per sample and channel,
+    biased variance) scales every frequency of a channel alike and removes the constant one, so the phases agree, the two
+    transforms cancel, and whatever gives the gates l
+
+        y = (l_norm IN(x) + l_org x) * weight + bias.
+
+    This is what "scalar" and "adaptive" compute. At the start the gates are 0.5 and 0.5, but for "literal" the four agree
+    there. Behind a block that ends in instance norm, IN(x) is x and there is little left to recalibrate.
+
+    Half precision is computed in float32, and autocast has no hold on it. A constant channel has finite gradients.
+
+    Args:
+        channels: C.
+        gate: "adaptive", gates of every sample from its mean amplitudes (eq. 6); "scalar", two learnt numbers (the
+            authors' code); "literal", |FFT(IN x)| replaced by the instance norm of |FFT x| (eq. 6-7 as printed);
+            "banded", adaptive gates for each band of radial frequencies (ours).
+        affine: learn weight and bias; they are the authors', not in the paper.
+        temperature: of the softmax of "scalar".
+        spectrum_norm: "forward" divides the spectrum by its size (eq. 4), "ortho" by the root, "backward" not at all. In
+            "adaptive" and "banded" it is the scale of what the gates see, in "literal" also the weight of the
+            normalised amplitude in y. "forward" makes both depend on the size of the map, "ortho" does not.
+        bands: number of bands of "banded"; 1 is "adaptive".
+        floor: what the authors' code raises |FFT|^2 to (theirs is 1e-5), through the transform and its angles, with
+            "scalar" or "adaptive". On a constant channel it leaves a spike and large gradients; 0 is the closed form.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        gate: str = "adaptive",
+        affine: bool = True,
+        temperature: float = 0.1,
+        spectrum_norm: str = "forward",
+        bands: int = 4,
+        floor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        power = SPECTRUM_NORMS[known("spectrum_norm", spectrum_norm, SPECTRUM_NORMS)]
+        self.mix: nn.Module
+        if known("gate", gate, GATES) in ("literal", "banded"):
+            if floor > 0:
+                raise UserError(f"floor {floor} goes with the gates scalar and adaptive, got {gate}")
+            self.mix = Literal(channels, spectrum_norm) if gate == "literal" else Banded(channels, bands, power)
+        else:
+            weights = ScalarGate(temperature) if gate == "scalar" else AdaptiveGate(channels, power)
+            self.mix = Floored(weights, floor) if floor > 0 else ClosedForm(weights)
+        if affine:
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        else:
+            self.register_buffer("weight", torch.ones(channels), persistent=False)
+            self.register_buffer("bias", torch.zeros(channels), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        x = image.to(torch.promote_types(image.dtype, torch.float32))
+        recalibrated: Tensor = self.mix(x, _spread(self.weight[None], x), _spread(self.bias[None], x))
+        return recalibrated.to(image.dtype)
+
+
+class ClosedForm(nn.Module):
+    """(l_norm IN(x) + l_org x) * weight + bias, as one gain and one shift per sample and channel."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        centred, mean, scale = moments(x)
+        normed, original = self.gate(centred, mean, scale)
+        return torch.addcmul(bias + weight * original * mean, centred, weight * (normed * scale + original))
+
+
+class Floored(nn.Module):
+    """The same through amplitude and angle, with small amplitudes raised to a floor: the authors' code."""
+
+    def __init__(self, gate: nn.Module, floor: float) -> None:
+        super().__init__()
+        self.gate = gate
+        self.floor = floor
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        centred, mean, scale = moments(x)
+        normed, original = self.gate(centred, mean, scale)
+        axes = list(range(2, x.dim()))
+        spectrum = torch.fft.rfftn(x, dim=axes)
+        amplitude = normed * self.raised(torch.fft.rfftn(centred * scale, dim=axes)) + original * self.raised(spectrum)
+        real = torch.where(spectrum.real.abs() < self.floor, self.floor, spectrum.real)
+        recomposed = torch.polar(amplitude, torch.atan2(spectrum.imag, real))
+        return torch.fft.irfftn(recomposed, s=x.shape[2:], dim=axes) * weight + bias
+
+    def raised(self, spectrum: Tensor) -> Tensor:
+        """Amplitudes, at least sqrt(floor)."""
+        return (spectrum.real.square() + spectrum.imag.square()).clamp_min(self.floor).sqrt()
+
+
+class Literal(nn.Module):
+    """Eq. 6-7 as printed: chi_norm is the instance norm of the amplitude spectrum itself.
+
+    An amplitude cannot be negative, so chi_norm is clamped at 0. The gates see its mean after that: before, it is 0.
+    """
+
+    def __init__(self, channels: int, spectrum_norm: str) -> None:
+        super().__init__()
+        self.gates = PooledGates(channels)
+        self.spectrum_norm = spectrum_norm
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        axes = list(range(2, x.dim()))
+        spectrum = torch.fft.fftn(x, dim=axes, norm=self.spectrum_norm)
+        amplitude = spectrum.abs()
+        centred, _, scale = moments(amplitude)
+        flattened = torch.relu(centred * scale)
+        gates = self.gates(flattened.mean(dim=axes)[:, None], amplitude.mean(dim=axes)[:, None])
+        normed, original = _spread(gates[:, 0], x).split(1, dim=1)
+        # A real gain keeps the phase without its angle.
+        gain = flattened / amplitude.clamp_min(torch.finfo(x.dtype).tiny)
+        styled = torch.fft.ifftn(spectrum * gain, dim=axes, norm=self.spectrum_norm).real
+        return weight * (normed * styled + original * x) + bias
+
+
+class Banded(nn.Module):
+    """Adaptive gates for each of several bands of radial frequency: no published method, and not linear in x.
+
+    The bands are equally wide from 0 to the corner of the spectrum. The constant frequency belongs to the first.
+    """
+
+    def __init__(self, channels: int, bands: int, power: float) -> None:
+        super().__init__()
+        self.gates = PooledGates(channels, bands)
+        self.bands = bands
+        self.power = power
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        centred, mean, scale = moments(x)
+        size, axes = x.shape[2:], list(range(2, x.dim()))
+        spectrum = torch.fft.rfftn(centred, dim=axes)
+        band, times = radial_bands(size, self.bands, x)
+        pooled = x.new_zeros([x.size(0), x.size(1), self.bands])
+        pooled = pooled.index_add(2, band.flatten(), (spectrum.abs() * times).flatten(2))
+        bins = x.new_zeros([self.bands]).index_add(0, band.flatten(), times.expand_as(band).flatten()).clamp_min(1)
+        pixels = centred[0, 0].numel()
+        constant = mean.abs().flatten(1)[..., None] * pixels * (torch.arange(self.bands, device=x.device) == 0)
+        original = (pooled + constant) / (bins * pixels**self.power)
+        normed = pooled / (bins * pixels**self.power) * scale.flatten(1)[..., None]
+        gates = self.gates(normed.transpose(1, 2), original.transpose(1, 2))[..., None, :]
+        gain = gates[..., 0].transpose(1, 2) * scale.flatten(1)[..., None] + gates[..., 1].transpose(1, 2)
+        filtered = torch.fft.irfftn(spectrum * gain[:, :, band], s=size, dim=axes)
+        return weight * (filtered + _spread(gates[:, 0, :, 1], x) * mean) + bias
+
+
+class ScalarGate(nn.Module):
+    """Two learnt numbers for all samples, softmax(logits / temperature): the authors' code."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(2))
+        self.temperature = temperature
+
+    def forward(self, centred: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Two gates (1, 1, 1, 1[, 1])."""
+        normed, original = _spread(torch.softmax(self.logits / self.temperature, dim=0)[None], mean).split(1, dim=1)
+        return normed, original
+
+
+class AdaptiveGate(nn.Module):
+    """Two numbers for each sample, from the mean amplitudes of its channels (eq. 6)."""
+
+    def __init__(self, channels: int, power: float) -> None:
+        super().__init__()
+        self.gates = PooledGates(channels)
+        self.power = power
+
+    def forward(self, centred: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Two gates (B, 1, 1, 1[, 1])."""
+        shrink = centred[0, 0].numel() ** -self.power
+        varying = mean_amplitude(centred) * shrink
+        # Of the constant frequency the instance norm leaves nothing; the other amplitudes it scales.
+        original = varying + mean.abs().flatten(1) * shrink
+        gates = self.gates((varying * scale.flatten(1))[:, None], original[:, None])
+        normed, kept = _spread(gates[:, 0], mean).split(1, dim=1)
+        return normed, kept
+
+
+class PooledGates(nn.Module):
+    """sigmoid(W [GAP(chi_norm); GAP(chi)]) of eq. 6, W zero at the start, one for each band."""
+
+    def __init__(self, channels: int, bands: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(bands, 2, 2 * channels))
+        self.bias = nn.Parameter(torch.zeros(bands, 2))
+
+    def forward(self, normed: Tensor, original: Tensor) -> Tensor:
+        """Two times (B, bands, C) -> (B, bands, 2), the gates l_norm and l_org."""
+        pooled = torch.cat([normed, original], dim=2)[:, :, None]
+        # Not a matrix product, which autocast would round.
+        return torch.sigmoid((pooled * self.weight).sum(dim=3) + self.bias)
+
+
+def moments(x: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
+    """x less its mean, the mean and 1 / its standard deviation, per sample and channel: IN(x) = centred * scale.
+
+    In two passes: `torch.var_mean` takes ten times as long on a CPU.
+    """
+    axes = list(range(2, x.dim()))
+    mean = x.mean(dim=axes, keepdim=True)
+    centred = x - mean
+    return centred, mean, torch.rsqrt(centred.square().mean(dim=axes, keepdim=True) + epsilon)
+
+
+def mean_amplitude(x: Tensor) -> Tensor:
+    """The mean of |FFT(x)| over all frequencies, (B, C, H, W[, D]) -> (B, C).
+
+    sum |F| = Re <F, F/|F|> = <x, FFT* (F/|F|)>, and the derivative of |F| by F is F/|F|. So with the phase-only image
+    FFT* (F/|F|) held constant, value and gradient are those of the mean amplitude, for half the time of
+    differentiating the transform. (A second derivative is not.)
+    """
+    axes = list(range(2, x.dim()))
+    spectrum = torch.fft.rfftn(x.detach(), dim=axes)
+    # A real gain, not `sgn`, which ONNX does not know.
+    gain = torch.rsqrt(spectrum.real.square() + spectrum.imag.square() + torch.finfo(x.dtype).tiny)
+    return (x * torch.fft.irfftn(spectrum * gain, s=x.shape[2:], dim=axes)).sum(dim=axes)
+
+
+def radial_bands(size: list[int], bands: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The band of every frequency of `rfftn`, and how often each of its columns stands in the full spectrum.
+
+    Args:
+        size: H, W[, D].
+        bands: their number, equally wide in |frequency| from 0 to the corner of the spectrum.
+        like: gives device and type.
+
+    Returns:
+        bands (H, W // 2 + 1) or (H, W, D // 2 + 1) of integers; 1 or 2 for each index on the last axis
+    """
+    last = len(size) - 1
+    square = torch.zeros([1] * len(size), dtype=like.dtype, device=like.device)
+    for axis, n in enumerate(size):
+        index = torch.arange(n // 2 + 1 if axis == last else n, device=like.device)
+        frequency = torch.minimum(index, n - index).to(like.dtype) / n
+        square = square + frequency.square().view([-1] + [1] * (last - axis))
+    band = (square * (4 * bands**2 / len(size))).sqrt().long().clamp_max(bands - 1)
+    column = torch.arange(size[last] // 2 + 1, device=like.device)
+    alone = (column == 0).to(like.dtype) + (2 * column == size[last]).to(like.dtype)
+    return band, 2 - alone
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """(B, C) -> (B, C, 1, 1[, 1]), to stand beside (B, C, H, W[, D])."""
+    return values.reshape(values.shape + (1,) * (like.dim() - 2))

@@ -1,0 +1,144 @@
+"""Segmenter: any segmentation network with named levels, whose features can be listened to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from monai.networks.utils import eval_mode
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedbcs_monai.networks.choices import known
+from fedbcs_monai.networks.frequency import StyleRecalibration
+
+
+class Level(NamedTuple):
+    """One level of the encoder or the decoder, as measured."""
+
+    name: str
+    """Dotted name of the module whose output it is."""
+    channels: int
+    stride: tuple[int, ...]
+    """Pixels of the image per pixel of the map, one number per spatial axis."""
+
+
+class Features(NamedTuple):
+    """What one pass gives: shallow levels come first, in the encoder and in the decoder."""
+
+    logits: Tensor
+    """(B, K, H, W[, D])"""
+    encoder: tuple[Tensor, ...]
+    """(B, C_l, H / s_l, W / s_l[, D / s_l]) for each of `Segmenter.encoder_levels`"""
+    decoder: tuple[Tensor, ...]
+    """The same for each of `Segmenter.decoder_levels`."""
+
+
+class Segmenter(nn.Module):
+    """A segmentation network with named levels and, behind some of them, style recalibration (FSR).
+
+    `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with forward
+    hooks listening. The levels are measured once, so that no other layer needs to be told a number of channels.
+
+    Args:
+        backbone: (B, in_channels, H, W[, D]) -> logits (B, K, H, W[, D]). It is changed where `recalibrate` says.
+        encoder: dotted names of the modules in `backbone` whose outputs are the encoder levels, shallow first.
+        decoder: the same for the decoder, shallow first.
+        recalibrate: dotted names of modules of one input behind which FSR is put, in the main path: skips, deeper layers
+            and `features` see the recalibrated map (Zhao et al., AAAI 2026, eq. 8). () is the plain network.
+        gate: see `StyleRecalibration`.
+        fusion: a module that a training method uses. It is trained and sent with the rest, but `forward` never calls it
+            and scripting leaves it out.
+        in_channels: of the image.
+        spatial_dims: 2 or 3.
+    """
+
+    __jit_ignored_attributes__ = ("fusion", "encoder_levels", "decoder_levels")
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        encoder: Sequence[str],
+        decoder: Sequence[str],
+        recalibrate: Sequence[str] = (),
+        gate: str = "adaptive",
+        fusion: nn.Module | None = None,
+        *,
+        in_channels: int,
+        spatial_dims: int,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fusion = fusion
+        # The smallest image that leaves the bottleneck two pixels a side: some norms refuse one.
+        image = torch.zeros(1, in_channels, *[2 ** (len(encoder) + 1)] * spatial_dims)
+        levels = {level.name: level for level in _measured(backbone, [*encoder, *decoder, *recalibrate], image)}
+        self.encoder_levels = tuple(levels[name] for name in encoder)
+        self.decoder_levels = tuple(levels[name] for name in decoder)
+        for name in recalibrate:
+            block = StyleRecalibration(levels[name].channels, gate)
+            backbone.set_submodule(name, nn.Sequential(backbone.get_submodule(name), block))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> logits (B, K, H, W[, D])."""
+        logits: Tensor = self.backbone(image)
+        return logits
+
+    def features(self, image: Tensor) -> Features:
+        """The logits of `forward`, bit for bit, and the map of every level."""
+        with _listening(self.backbone, _names(self)) as maps:
+            return _gathered(self, self.backbone(image), maps)
+
+
+def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Tensor) -> Features:
+    """The features that the same network has under other weights; nothing given is changed.
+
+    Args:
+        weights: by their names in `network.state_dict()`. Names that are missing are taken from `network`.
+        network: in training or evaluation mode, as wished.
+        image: (B, C, H, W[, D])
+    """
+    backbone, prefix = network.backbone, "backbone."
+    own = {name: weights[prefix + name] for name, _ in backbone.named_parameters() if prefix + name in weights}
+    # In training mode batch norm writes its running statistics into the buffers it is given.
+    own |= {name: weights.get(prefix + name, buffer).clone() for name, buffer in backbone.named_buffers()}
+    with _listening(backbone, _names(network)) as maps:
+        return _gathered(network, functional_call(backbone, own, (image,)), maps)
+
+
+def _names(network: Segmenter) -> list[str]:
+    return [level.name for level in network.encoder_levels + network.decoder_levels]
+
+
+def _gathered(network: Segmenter, logits: Tensor, maps: Mapping[str, Tensor]) -> Features:
+    encoder = tuple(maps[level.name] for level in network.encoder_levels)
+    decoder = tuple(maps[level.name] for level in network.decoder_levels)
+    return Features(logits, encoder, decoder)
+
+
+def _measured(backbone: nn.Module, names: Sequence[str], image: Tensor) -> list[Level]:
+    modules = dict(backbone.named_modules())
+    for name in names:
+        known("module", name, modules)
+    with eval_mode(backbone), _listening(backbone, names) as maps:
+        backbone(image)
+    size = image.shape[2:]
+    return [
+        Level(name, maps[name].shape[1], tuple(a // b for a, b in zip(size, maps[name].shape[2:], strict=True)))
+        for name in names
+    ]
+
+
+@contextmanager
+def _listening(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of named submodules for as long as the context lasts."""
+    maps: dict[str, Tensor] = {}
+
+    def keep(name: str, output: Tensor) -> None:
+        maps[name] = output
+
+    with ExitStack() as hooks:
+        for name in names:
+            hook: Any = lambda _module, _args, output, name=name: keep(name, output)
+            hooks.enter_context(module.get_submodule(name).register_forward_hook(hook))
+        yield maps

@@ -1,0 +1,1 @@
+"""Prototypes: features pooled per class, and clustered."""

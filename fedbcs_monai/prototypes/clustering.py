@@ -1,0 +1,44 @@
+"""FINCH: parameter-free clustering of prototypes (Sarfraz et al., CVPR 2019)."""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def finch_labels(vectors: Tensor) -> Tensor:
+    """Cluster labels of the coarsest FINCH partition that has more than one cluster, else of the first.
+
+    Args:
+        vectors: (n, D), finite, n >= 1; compared by cosine distance in float32.
+
+    Returns:
+        Integer labels (n,); their numbering means nothing. Up to three vectors always form one cluster.
+    """
+    if len(vectors) <= 3:
+        return torch.zeros(len(vectors), dtype=torch.long)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import, about an optional package for more points than sites ever send
+        from finch import FINCH  # here, because it loads scikit-learn, which only a server of prototypes needs
+
+    partitions, _, _ = FINCH(
+        vectors.detach().cpu().float().numpy(), distance="cosine", ensure_early_exit=False, verbose=False
+    )
+    return torch.from_numpy(partitions[:, -1].astype(np.int64))
+
+
+def cluster_means(vectors: Tensor) -> Tensor:
+    """Plain mean of every FINCH cluster (Zhao et al., AAAI 2026, eq. 13).
+
+    Clusters are ordered by their first member, so the result does not depend on how FINCH numbers them.
+
+    Args:
+        vectors: (n, D), n >= 1.
+
+    Returns:
+        (S, D), 1 <= S <= n.
+    """
+    labels = finch_labels(vectors)
+    firsts = sorted({int(label): n for n, label in reversed(list(enumerate(labels.tolist())))}.items(), key=lambda x: x[1])
+    return torch.stack([vectors[labels == label].mean(0) for label, _ in firsts])

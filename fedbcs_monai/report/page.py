@@ -1,0 +1,136 @@
+"""The page: run folders to one HTML file that needs nothing else."""
+
+import base64
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.tables import Table
+from fedbcs_monai.report.arms import group
+from fedbcs_monai.report.panels import case_panels, loss_panels, validation_panels
+from fedbcs_monai.report.pictures import overlays, sites
+from fedbcs_monai.report.provenance import ran, settings
+from fedbcs_monai.report.runs import Run, check_comparable, read_run
+from fedbcs_monai.report.scoreboard import result_tables, rounds_table
+from fedbcs_monai.report.verdict import Comparison, verdict
+
+
+def write_report(
+    runs: Sequence[Path],
+    output: Path,
+    *,
+    title: str | None = None,
+    commands: Sequence[tuple[str, str]] = (),
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write one self-contained HTML page about one or several runs of the same sites.
+
+    Runs of one method that differ only by seed or fold are shown together, as mean ± standard deviation. Unfinished
+    runs appear in the curves. FedAvg, if it is among the runs, is what the others are measured against, otherwise the
+    first run is.
+
+    Args:
+        runs: run folders, as training writes them.
+        output: the page; it appears whole or not at all.
+        title: the heading; by default it names the task.
+        commands: pairs of what a command does and the command, for the section "Go on".
+        notes: sentences to print under the verdict, for instance that the images are made up.
+
+    Returns:
+        `output`.
+
+    Raises:
+        UserError: a folder that is no run, a damaged file, or runs that cannot be compared.
+    """
+    if not runs:
+        raise UserError("There is nothing to report: name at least one run folder.")
+    repeated = {folder for folder in runs if sum(folder.resolve() == other.resolve() for other in runs) > 1}
+    if repeated:
+        raise UserError(f"{min(repeated)} is named more than once: a run counts once. Leave the repeats out.")
+    read = [read_run(Path(folder)) for folder in runs]
+    check_comparable(read)
+    html = render(read, title=title, commands=commands, notes=notes)
+    _write(output, html)
+    return output
+
+
+def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+    """The page as text."""
+    arms = group(runs)
+    compared = _compared(runs)
+    ordered = [run for arm in arms for run in arm.runs]
+    template = _templates().get_template("page.html")
+    return template.render(
+        title=title or _title(runs),
+        verdict=verdict(compared),
+        notes=[*notes, *_unfinished(runs)],
+        commands=commands,
+        arms=arms,
+        sites=sites(compared, runs),
+        several=len(compared.scored) > 1,
+        repeated=any(len(arm.scored) > 1 for arm in arms),
+        ringed=any(len(arm.runs) == 1 and arm.runs[0].summary for arm in arms),
+        tables=result_tables(compared) if compared.scored else [],
+        rounds_table=rounds_table(compared) if compared.scored else None,
+        case_panels=case_panels(compared) if compared.scored else [],
+        validation_panels=validation_panels(compared),
+        loss_panels=loss_panels(compared),
+        overlays=overlays(compared),
+        ran=ran(arms),
+        settings=settings([run.config for run in ordered]),
+        versions=settings([run.environment for run in ordered]),
+        labels=[f"{row.label}, seed {row.seed}" for row in ran(arms)],
+        run_commands=list(dict.fromkeys(str(run.environment.get("command", "")) for run in ordered)),
+    )
+
+
+def _compared(runs: Sequence[Run]) -> Comparison:
+    finished = next((run for run in runs if run.summary), None)
+    names = finished.sites if finished else tuple(dict.fromkeys(site for run in runs for site in run.sites))
+    return Comparison(group(runs), names, finished.unseen if finished else ())
+
+
+def _title(runs: Sequence[Run]) -> str:
+    task = next((run.summary.task for run in runs if run.summary), "")
+    return f"Federated segmentation: {task}" if task else "Federated segmentation"
+
+
+def _unfinished(runs: Sequence[Run]) -> list[str]:
+    return [
+        f"{run.folder.name} is not finished ({run.rounds_done} of {run.config.get('rounds', '?')} rounds): "
+        "it appears in the curves only."
+        for run in runs
+        if not run.summary and any(other.summary for other in runs)
+    ]
+
+
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fedbcs_monai", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["csv_uri"] = _csv_uri
+    return environment
+
+
+def _csv_uri(table: Table) -> str:
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(table.to_csv().encode()).decode("ascii")
+
+
+def _write(output: Path, html: str) -> None:
+    """Write beside the target and rename, so that a reader never meets half a page."""
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(html, encoding="utf-8")
+        partial.replace(output)
+    except OSError as error:
+        if partial.is_file():
+            partial.unlink()
+        raise UserError(f"{output} cannot be written ({error.strerror}). Name another place to write it to.") from None

@@ -1,0 +1,83 @@
+"""Pictures: what each site's images look like, and example cases with the outlines drawn on them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.tables import text
+from fedbcs_monai.report.figures import embedded, outline
+from fedbcs_monai.report.runs import Counts, Example, Run, read_examples
+from fedbcs_monai.report.verdict import Comparison
+
+EXAMPLES_PER_SITE = 3
+CARDS = 60  # what keeps a page of eleven methods and many nuclei below a few megabytes
+
+
+class Site(NamedTuple):
+    """A site as it is introduced: one of its images as a data URI ("" if there is none) and its cases."""
+
+    name: str
+    look: str
+    counts: Counts | None
+    unseen: bool
+
+
+class Outlined(NamedTuple):
+    """One method's prediction of a case: the outline as an SVG path, and its Dice in %."""
+
+    label: str
+    colour: str
+    path: str
+    dice: str
+
+
+class Overlay(NamedTuple):
+    """A case: its picture of `width` x `height` pixels, the reference's outline and each method's."""
+
+    case: str
+    picture: str
+    width: int
+    height: int
+    reference: str
+    outlined: list[Outlined]
+
+
+def sites(compared: Comparison, runs: Sequence[Run]) -> list[Site]:
+    """Every site with its look, from the first run that kept one."""
+    summary = next((run.summary for run in runs if run.summary), None)
+    counts: Mapping[str, Counts] = summary.sites if summary else {}
+    return [Site(site, _look(site, runs), counts.get(site), site in compared.unseen) for site in compared.sites]
+
+
+def overlays(compared: Comparison) -> dict[str, list[Overlay]]:
+    """Example cases by site, fewer the more methods there are. A method with several runs is shown by its first."""
+    kept = {arm.label: {(e.site, e.case): e for e in read_examples(arm.runs[0])} for arm in compared.arms}
+    cases = dict.fromkeys(key for examples in kept.values() for key in examples)
+    per_site = max(1, min(EXAMPLES_PER_SITE, CARDS // max(1, len(compared.sites) * (len(compared.arms) + 1))))
+    found: dict[str, list[Overlay]] = {}
+    for site in compared.sites:
+        for key in [key for key in cases if key[0] == site][:per_site]:
+            shown = [(arm, kept[arm.label][key]) for arm in compared.arms if key in kept[arm.label]]
+            outlined = [Outlined(arm.label, arm.colour, outline(e.prediction), text(100 * e.dice)) for arm, e in shown]
+            found.setdefault(site, []).append(_overlay(shown[0][1], outlined))
+    return found
+
+
+def _overlay(example: Example, outlined: list[Outlined]) -> Overlay:
+    height, width = example.truth.shape
+    picture = embedded(Image.fromarray(example.image))
+    return Overlay(example.case, picture, width, height, outline(example.truth), outlined)
+
+
+def _look(site: str, runs: Sequence[Run]) -> str:
+    for run in runs:
+        path = run.folder / "looks" / f"{site}.png"
+        if path.is_file():
+            try:
+                with Image.open(path) as image:
+                    return embedded(image, longest=320)
+            except OSError as error:
+                raise UserError(f"{path} is no picture ({error}). Delete it, or run again.") from None
+    return ""

@@ -1,0 +1,124 @@
+"""Scoreboard: the result tables of the page."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from fedbcs_monai.evaluation.tables import Column, Spread, Table, Value, mean_sd, site_means, text, worst_site
+from fedbcs_monai.report.arms import Arm, baseline
+from fedbcs_monai.report.runs import Run
+from fedbcs_monai.report.verdict import Comparison, gain
+
+
+class Metric(NamedTuple):
+    """How a column of `scores.csv` is written: its name, its unit, the factor to that unit and what is better."""
+
+    key: str
+    title: str
+    scale: float
+    higher_is_better: bool
+    digits: int
+
+
+DICE = Metric("dice", "Dice, %", 100, True, 1)
+SLICE_DICE = Metric("slice_dice", "Dice of single slices, %", 100, True, 1)
+DISTANCES = (
+    Metric("hd95_mm", "95th-percentile Hausdorff distance (HD95), mm", 1, False, 2),
+    Metric("assd_mm", "Average symmetric surface distance (ASSD), mm", 1, False, 2),
+)
+
+
+class Titled(NamedTuple):
+    """A table with its column in `scores.csv`, its title and what must be said under it."""
+
+    key: str
+    title: str
+    table: Table
+    note: str
+
+
+def result_tables(compared: Comparison) -> list[Titled]:
+    """Dice, then whatever else was measured: one row a method, one column a site."""
+    return [_result_table(compared, metric) for metric in (DICE, SLICE_DICE, *DISTANCES) if _known(compared, metric)]
+
+
+def _known(compared: Comparison, metric: Metric, site: str | None = None) -> bool:
+    scores = [score for arm in compared.scored for score in arm.cases(metric.key)]
+    return any(math.isfinite(score.value) for score in scores if site in (None, score.site))
+
+
+def _result_table(compared: Comparison, metric: Metric) -> Titled:
+    better: Literal["high", "low"] = "high" if metric.higher_is_better else "low"
+    arms, reference = compared.scored, baseline(compared.scored)
+    unseen = [site for site in compared.tested if site in compared.unseen and _known(compared, metric, site)]
+    compare = len(arms) > 1
+    columns = [Column("Method")]
+    columns += [Column(site, better, metric.digits) for site in compared.trained]
+    columns += [Column("AVG", better, metric.digits), Column("Worst site", better, metric.digits)]
+    columns += [Column(f"AVG − {reference.label}", "", metric.digits)] if compare else []
+    columns += [Column(f"{site} (unseen)", better, metric.digits) for site in unseen]
+    rows: list[tuple[Value, ...]] = []
+    for arm in arms:
+        means = arm.means(metric.key, compared.tested)
+        row: list[Value] = [arm.label]
+        row += [_scaled(means[site], metric) for site in compared.trained]
+        row += [
+            _scaled(arm.average(metric.key, compared.tested, compared.unseen), metric),
+            _worst(arm, metric, compared),
+        ]
+        if compare:
+            row.append("reference" if arm is reference else gain(arm, reference, compared, metric.key, metric.scale))
+        row += [_scaled(means[site], metric) for site in unseen]
+        rows.append(tuple(row))
+    return Titled(metric.key, metric.title, Table(tuple(columns), tuple(rows)), _note(compared, metric))
+
+
+def _note(compared: Comparison, metric: Metric) -> str:
+    said = ["Lower is better."] if not metric.higher_is_better else []
+    without = {}
+    for arm in compared.scored:
+        cases = arm.cases(metric.key)
+        without[arm.label] = f"{sum(not math.isfinite(score.value) for score in cases)} of {len(cases)}"
+    if len(set(without.values())) > 1:
+        said.append(f"Cases without a value, left out: {', '.join(f'{label} {of}' for label, of in without.items())}.")
+    elif not next(iter(without.values())).startswith("0 "):
+        said.append(f"Cases without a value, left out: {next(iter(without.values()))}.")
+    return " ".join(said)
+
+
+def rounds_table(compared: Comparison) -> Table:
+    """AVG Dice with the weights validation chose, with the last, and (optimistic) with those best on the test cases."""
+    columns = ("Method", "Round chosen by validation", "Last round", "Best on test (optimistic)")
+    rows: list[tuple[Value, ...]] = []
+    for arm in compared.scored:
+        summaries = [run.summary for run in arm.scored if run.summary]
+        best = [summary.best_on_test for summary in summaries if summary.best_on_test]
+        rows.append(
+            (
+                arm.label,
+                _at(arm.average("dice", compared.tested, compared.unseen), (s.selected_round for s in summaries)),
+                _at(arm.average("dice", compared.tested, compared.unseen, "last"), (s.rounds for s in summaries)),
+                _at(mean_sd(of.dice for of in best), (of.round for of in best)) if best else text(math.nan),
+            )
+        )
+    return Table(tuple(Column(name) for name in columns), tuple(rows))
+
+
+def _at(dice: Spread, rounds: Iterable[int]) -> str:
+    found = sorted(set(rounds))
+    at = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    return f"{text(_scaled(dice, DICE))} (round {at})" if math.isfinite(dice.mean) else text(math.nan)
+
+
+def _worst(arm: Arm, metric: Metric, compared: Comparison) -> Spread:
+    return _scaled(mean_sd(_worst_of(run, metric, compared.unseen) for run in arm.scored), metric)
+
+
+def _worst_of(run: Run, metric: Metric, unseen: Sequence[str]) -> float:
+    means = site_means(run.scores.get(("selected", metric.key), ()))
+    site = worst_site(means, unseen, lower_is_worse=metric.higher_is_better)
+    return means[site] if site else math.nan
+
+
+def _scaled(spread: Spread, metric: Metric) -> Spread:
+    return Spread(metric.scale * spread.mean, metric.scale * spread.sd, spread.repeats)

@@ -1,0 +1,163 @@
+"""Verdict: the result of a comparison in a few plain sentences, computed from the numbers."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fedbcs_monai.evaluation.tables import Interval, Score, paired_bootstrap, signed, text, worst_site
+from fedbcs_monai.report.arms import Arm, baseline
+
+FEW_CASES = 10
+
+
+class Comparison(NamedTuple):
+    """The arms, the sites they ran on in order, and which of those no arm was trained on."""
+
+    arms: Sequence[Arm]
+    sites: Sequence[str]
+    unseen: Sequence[str]
+
+    @property
+    def scored(self) -> list[Arm]:
+        """The arms with test scores."""
+        return [arm for arm in self.arms if arm.scored]
+
+    @property
+    def tested(self) -> list[str]:
+        """The sites with test scores."""
+        found = {score.site for arm in self.scored for score in arm.cases("dice")}
+        return [site for site in self.sites if site in found]
+
+    @property
+    def trained(self) -> list[str]:
+        """The tested sites that took part in training."""
+        return [site for site in self.tested if site not in self.unseen]
+
+
+class Verdict(NamedTuple):
+    """What was found, and how far it carries."""
+
+    finding: str
+    caveat: str
+
+
+def verdict(compared: Comparison) -> Verdict:
+    """Say who is ahead, by how much and where not; of one method, how good it is and where it is weakest."""
+    arms = [arm for arm in compared.scored if math.isfinite(_avg(arm, compared))]
+    if not arms:
+        return Verdict(_progress(compared), "Test scores are written when a run ends; the curves below are validation.")
+    if len(arms) == 1:
+        return Verdict(_alone(arms[0], compared), _caveat(arms, compared))
+    return Verdict(_ahead(arms, compared), _caveat(arms, compared))
+
+
+def gain(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> Interval:
+    """How far an arm's AVG lies above the reference's, in points, with its 95% interval over test cases."""
+    found = paired_bootstrap(arm.cases(metric), reference.cases(metric), unseen=compared.unseen)
+    return Interval(*(scale * value for value in found))
+
+
+def _avg(arm: Arm, compared: Comparison) -> float:
+    return 100 * arm.average("dice", compared.tested, compared.unseen).mean
+
+
+def _means(arm: Arm, compared: Comparison) -> dict[str, float]:
+    return {site: 100 * spread.mean for site, spread in arm.means("dice", compared.tested).items()}
+
+
+def _progress(compared: Comparison) -> str:
+    parts = []
+    for arm in compared.arms:
+        for run in arm.runs:
+            total = run.config.get("rounds", "an unknown number of")
+            parts.append(f"{arm.label} has done {run.rounds_done} of {total} rounds")
+    return f"Not finished: {_listed(parts)}."
+
+
+def _alone(arm: Arm, compared: Comparison) -> str:
+    means = _means(arm, compared)
+    worst = worst_site(means, compared.unseen)
+    sentence = f"{arm.label} reaches a mean Dice of {text(_avg(arm, compared))}% over {_sites(len(compared.trained))}"
+    if worst and len(compared.trained) > 1:
+        sentence += f"; it is weakest at {worst}, with {text(means[worst])}%"
+    return sentence + "." + _at_unseen([arm], compared)
+
+
+def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
+    ranked = sorted(arms, key=lambda arm: _avg(arm, compared), reverse=True)
+    leader, reference = ranked[0], baseline(arms)
+    other = ranked[1] if leader is reference else reference
+    difference = gain(leader, other, compared)
+    if not math.isfinite(difference.value):
+        # Other test cases on each side, as between folds: the averages are known, their paired difference is not.
+        difference = Interval(_avg(leader, compared) - _avg(other, compared), math.nan, math.nan)
+    sentence = _lead_sentence(leader, other, difference, compared)
+    if other is not ranked[1]:
+        runner = ranked[1]
+        sentence += f" Next is {runner.label}, with {text(_avg(runner, compared))}%."
+    return sentence + _where_not(leader, other, compared) + _at_unseen([leader, other], compared)
+
+
+def _lead_sentence(leader: Arm, other: Arm, difference: Interval, compared: Comparison) -> str:
+    score = f"{text(_avg(leader, compared))}% mean Dice over {_sites(len(compared.trained))}"
+    points = text(abs(difference.value))
+    interval = f"95% interval {text(difference.low)} to {text(difference.high)}"
+    if round(difference.value, 1) <= 0:
+        return f"{leader.label} and {other.label} are level: {score}."
+    if not math.isfinite(difference.low):
+        return f"{leader.label} is {points} points above {other.label}, on other test cases: {score}."
+    if difference.low <= 0:
+        return (
+            f"{leader.label} scores highest, {score}, but its {points} points over {other.label} "
+            f"are no more than the choice of test cases can explain ({interval})."
+        )
+    return f"{leader.label} is ahead of {other.label} by {points} points ({interval}): {score}."
+
+
+def _where_not(leader: Arm, other: Arm, compared: Comparison) -> str:
+    own, others = _means(leader, compared), _means(other, compared)
+    lower = {site: own[site] - others[site] for site in compared.trained if round(own[site] - others[site], 1) < 0}
+    if not lower:
+        return f" It is not behind {other.label} at any site it was trained on."
+    return f" It is behind at {_listed([f'{site} ({signed(change)})' for site, change in lower.items()])}."
+
+
+def _at_unseen(arms: Sequence[Arm], compared: Comparison) -> str:
+    sentence = ""
+    for site in (site for site in compared.tested if site in compared.unseen):
+        scores = " against ".join(f"{text(_means(arm, compared)[site])}%" for arm in arms)
+        sentence += f" At {site}, which no method was trained on: {scores}."
+    return sentence
+
+
+def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
+    cases = {(score.site, score.case) for arm in arms for score in arm.cases("dice")}
+    runs = min(len(arm.scored) for arm in arms)
+    sentence = f"From {len(cases)} test cases at {_sites(len(compared.tested))}"
+    sentence += f" and {'one run' if runs == 1 else f'{runs} runs'} a method. "
+    few = [site for site in compared.tested if sum(at == site for at, _ in cases) < FEW_CASES]
+    if few:
+        sentence += f"Fewer than {FEW_CASES} test cases at {_listed(few)}. "
+    undefined = sum(not math.isfinite(score.value) for score in _all_cases(arms))
+    if undefined:
+        sentence += f"{undefined} undefined {'score is' if undefined == 1 else 'scores are'} left out. "
+    if runs > 1:
+        return sentence + "The interval covers the choice of test cases; ± is the standard deviation over runs."
+    if len(arms) > 1:
+        return (
+            sentence
+            + "The interval covers the choice of test cases, not the luck of one training: repeat with other seeds."
+        )
+    return sentence + "Another seed gives other numbers."
+
+
+def _all_cases(arms: Sequence[Arm]) -> list[Score]:
+    return [score for arm in arms for score in arm.cases("dice")]
+
+
+def _sites(count: int) -> str:
+    return f"{count} site" if count == 1 else f"{count} sites"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

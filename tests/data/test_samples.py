@@ -1,0 +1,127 @@
+"""Samples and batches: a seed determines everything, and nothing else does."""
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Lambdad, RandFlipd, RandGaussianNoised, RandRotate90d
+
+from fedbcs_monai.data.samples import Samples, batches
+from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd
+from fedbcs_monai.errors import UserError
+
+ITEMS = [{"image": n, "label": n, "case": str(n)} for n in range(10)]
+
+
+def made_up(item):
+    """A case whose pixels are known from its number."""
+    image = torch.arange(16.0).reshape(1, 4, 4) + 100 * item["image"]
+    return {"image": MetaTensor(image), "label": MetaTensor((image % 2).to(torch.uint8)), "case": item["case"]}
+
+
+def augmentation():
+    return Compose(
+        [
+            RandFlipd(["image", "label"], prob=0.5, spatial_axis=0),
+            RandRotate90d(["image", "label"], prob=0.7),
+            RandGaussianNoised("image", prob=0.5),
+        ]
+    )
+
+
+def samples(**options):
+    return Samples(ITEMS, made_up, **options)
+
+
+def epoch(dataset, seed=1, **options):
+    return list(batches(dataset, 3, seed, **options))
+
+
+def same(first, second):
+    return all(torch.equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in a)
+
+
+def test_a_sample_is_two_plain_tensors():
+    sample = samples(augmentation=augmentation())[0]
+    assert {key: (type(value), value.dtype) for key, value in sample.items()} == {
+        "image": (torch.Tensor, torch.float32),
+        "label": (torch.Tensor, torch.int64),
+    }
+
+
+def test_an_epoch_holds_every_sample_once():
+    images = torch.cat([batch["image"] for batch in epoch(samples())])
+    assert sorted((images[:, 0, 0, 0] / 100).tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_bits(workers):
+    dataset = samples(augmentation=augmentation())
+    first = epoch(dataset, workers=workers)
+    dataset[3]  # drawn in between
+    torch.rand(1)
+    assert same(first, epoch(dataset, workers=workers))
+    assert same(first, epoch(samples(augmentation=augmentation(), cache=False)))
+
+
+def test_another_seed_gives_another_epoch():
+    dataset = samples(augmentation=augmentation())
+    assert not same(epoch(dataset, seed=1), epoch(dataset, seed=2))
+
+
+def test_without_shuffling_augmentation_still_follows_the_seed():
+    dataset = samples(augmentation=augmentation())
+    assert not same(epoch(dataset, 1, shuffle=False), epoch(dataset, 2, shuffle=False))
+    assert same(epoch(samples(), 1, shuffle=False), epoch(samples(), 2, shuffle=False))
+
+
+def test_drawing_leaves_the_global_random_state_alone():
+    state = torch.get_rng_state()
+    epoch(samples(augmentation=augmentation()))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_augmentation_does_not_reach_the_cache():
+    dataset = samples(augmentation=Compose([RandFlipd(["image", "label"], prob=1.0), augmentation()]))
+    epoch(dataset)
+    dataset.augmentation = None
+    assert same([dataset[n] for n in range(10)], [samples()[n] for n in range(10)])
+
+
+def test_image_and_label_are_augmented_alike():
+    dataset = samples(augmentation=Compose([RandRotate90d(["image", "label"]), RandFlipd(["image", "label"], 0.5)]))
+    for batch in epoch(dataset):
+        assert torch.equal(batch["image"] % 2, batch["label"].float())
+
+
+def test_a_short_last_batch_can_be_dropped():
+    assert [len(batch["image"]) for batch in epoch(samples())] == [3, 3, 3, 1]
+    assert len(epoch(samples(), drop_last=True)) == 3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_volume_is_as_many_samples_as_slices(cache):
+    volume = Lambdad(["image", "label"], lambda n: torch.full((1, 2, 2, n + 1), float(n % 2)))
+    dataset = Samples(ITEMS[:3], volume, NeighbouringSlicesd("image", count=3), cache=cache)
+    assert len(dataset) == 1 + 2 + 3
+    assert dataset[5]["image"].shape == (3, 2, 2)
+    assert dataset[1]["image"].unique().tolist() == [1]
+
+
+def test_a_cached_case_is_read_once():
+    seen = []
+    dataset = Samples(ITEMS, lambda item: seen.append(item["case"]) or made_up(item))
+    epoch(dataset)
+    assert seen == [item["case"] for item in ITEMS]
+
+
+def test_what_the_user_can_mend_arrives_unwrapped():
+    spoilt = Compose(
+        [lambda item: {"image": torch.zeros(1, 2, 2), "label": torch.eye(2)[None] / 2}, Binarised("label")]
+    )
+    with pytest.raises(UserError, match="threshold it"):
+        Samples(ITEMS, spoilt)
+
+
+def test_other_failures_are_not_swallowed():
+    with pytest.raises(RuntimeError, match="applying transform"):
+        Samples(ITEMS, Compose([lambda item: item["no such key"]]))

@@ -1,0 +1,172 @@
+"""Tables: means, intervals and marks a reader can check by hand."""
+
+import math
+
+import pytest
+
+from fedbcs_monai.evaluation.tables import (
+    Column,
+    Interval,
+    Score,
+    Spread,
+    Table,
+    average,
+    case_means,
+    mean_sd,
+    paired_bootstrap,
+    signed,
+    site_means,
+    text,
+    worst_site,
+)
+
+
+def scores(site, *values):
+    return [Score(site, f"{index:08x}", value) for index, value in enumerate(values)]
+
+
+def test_site_means_leave_out_undefined_cases():
+    assert site_means(scores("Ash", 0.5, math.nan, 1.0)) == {"Ash": 0.75}
+
+
+def test_site_means_leave_out_infinite_distances():
+    assert site_means(scores("Ash", 2.0, math.inf)) == {"Ash": 2.0}
+
+
+def test_a_site_without_a_defined_case_has_no_mean():
+    assert math.isnan(site_means(scores("Ash", math.nan))["Ash"])
+
+
+def test_average_counts_every_trained_site_the_same():
+    assert average({"Ash": 0.6, "Birch": 0.8, "Elm": 0.0}, unseen=("Elm",)) == pytest.approx(0.7)
+
+
+def test_average_of_a_site_without_a_number_is_undefined():
+    assert math.isnan(average({"Ash": 0.6, "Birch": math.nan}))
+
+
+def test_average_of_no_trained_site_is_undefined():
+    assert math.isnan(average({"Elm": 0.5}, unseen=("Elm",)))
+
+
+@pytest.mark.parametrize(("lower_is_worse", "expected"), [(True, "Ash"), (False, "Birch")])
+def test_worst_site_ignores_unseen_and_undefined_sites(lower_is_worse, expected):
+    means = {"Ash": 1.0, "Birch": 2.0, "Cedar": math.nan, "Elm": 0.0, "Fir": 9.0}
+    assert worst_site(means, ("Elm", "Fir"), lower_is_worse) == expected
+
+
+def test_no_site_is_worst_without_numbers():
+    assert worst_site({"Ash": math.nan}) is None
+
+
+def test_spread_is_the_sample_standard_deviation():
+    assert mean_sd([1.0, 3.0]) == Spread(2.0, pytest.approx(math.sqrt(2)), 2)
+
+
+def test_one_repeat_has_no_spread():
+    assert math.isnan(mean_sd([1.0]).sd)
+
+
+def test_case_means_average_the_same_case_over_runs():
+    assert case_means([scores("Ash", 0.4), scores("Ash", 0.6)]) == scores("Ash", 0.5)
+
+
+def test_bootstrap_of_a_constant_gain_has_no_width():
+    gain = paired_bootstrap(scores("Ash", 0.6, 0.9), scores("Ash", 0.5, 0.8))
+    assert gain == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_bootstrap_interval_holds_the_difference_and_mirrors_when_swapped():
+    a, b = scores("Ash", 0.9, 0.5, 0.7, 0.8), scores("Ash", 0.6, 0.6, 0.7, 0.5)
+    there, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
+    assert there.low < there.value < there.high
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
+
+
+def test_bootstrap_weighs_sites_alike_whatever_their_cases():
+    a = scores("Ash", 1.0) + scores("Birch", 0.5, 0.5, 0.5)
+    b = scores("Ash", 0.0) + scores("Birch", 0.5, 0.5, 0.5)
+    assert paired_bootstrap(a, b) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_bootstrap_leaves_out_unseen_sites():
+    assert (
+        paired_bootstrap(
+            scores("Elm", 1.0) + scores("Ash", 0.5), scores("Elm", 0.0) + scores("Ash", 0.5), unseen=("Elm",)
+        ).value
+        == 0
+    )
+
+
+def test_bootstrap_does_not_depend_on_the_order_of_cases():
+    a, b = scores("Ash", 0.9, 0.5, 0.7), scores("Ash", 0.6, 0.6, 0.7)
+    assert paired_bootstrap(a, b) == paired_bootstrap(a[::-1], b[::-1])
+
+
+def test_bootstrap_without_a_common_case_is_undefined():
+    assert all(math.isnan(value) for value in paired_bootstrap(scores("Ash", 0.9), scores("Birch", 0.9)))
+
+
+def marks(better, *values):
+    return [row[0].mark for row in Table((Column("Dice", better),), tuple((value,) for value in values)).cells()]
+
+
+@pytest.mark.parametrize(
+    ("better", "values", "expected"),
+    [
+        ("high", (80.0, 82.0, 81.0), ["", "best", "second"]),
+        ("low", (3.0, 2.0, 1.0), ["", "second", "best"]),
+        ("high", (80.01, 80.02, 70.0), ["best", "best", "second"]),
+        ("high", (80.0, math.nan, 82.0), ["second", "", "best"]),
+        ("high", (80.0, 82.0), ["", "best"]),
+        ("high", (80.0,), [""]),
+        ("high", (80.0, 80.0), ["", ""]),
+        ("", (80.0, 82.0), ["", ""]),
+    ],
+)
+def test_marks_follow_the_printed_digits(better, values, expected):
+    assert marks(better, *values) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (math.nan, "–"),
+        (-0.04, "0.0"),
+        (Spread(81.25, math.nan, 1), "81.2"),
+        (Spread(81.0, 0.51, 3), "81.0 ± 0.5"),
+        (Interval(1.3, -0.2, 2.1), "+1.3 [−0.2, 2.1]"),
+        (Interval(math.nan, math.nan, math.nan), "–"),
+        ("FedAvg", "FedAvg"),
+    ],
+)
+def test_values_are_printed_for_a_reader(value, expected):
+    assert text(value) == expected
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_sign():
+    assert [signed(0.04), signed(-0.04), signed(0.06), signed(-0.06)] == ["0.0", "0.0", "+0.1", "−0.1"]
+
+
+TABLE = Table(
+    (Column("Method"), Column("AVG", "high"), Column("gain")),
+    (
+        ("A|B", Spread(80.0, 0.5, 2), "reference"),
+        ("C", Spread(81.0, math.nan, 1), Interval(1.0, 0.5, 1.5)),
+        ("D", Spread(79.0, 0.25, 2), math.nan),
+    ),
+)
+
+
+def test_markdown_marks_best_and_second_and_escapes_bars():
+    lines = TABLE.to_markdown().splitlines()
+    assert lines[1] == "|---|---:|---:|"
+    assert lines[2] == "| A\\|B | <u>80.0 ± 0.5</u> | reference |"
+    assert lines[3] == "| C | **81.0** | +1.0 [0.5, 1.5] |"
+
+
+def test_csv_keeps_numbers_apart_and_missing_ones_empty():
+    assert (
+        TABLE.to_csv()
+        == "Method,AVG,AVG sd,gain,gain low,gain high\nA|B,80,0.5,reference,,\nC,81,,1,0.5,1.5\nD,79,0.25,,,\n"
+    )
