@@ -83,7 +83,8 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Read a configuration with all files beneath it, and check it.
 
     A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key such
-    as ``optimizer::lr`` replaces what it names inside. Overrides come last. A method may be given by its bare name.
+    as ``optimizer::lr`` replaces what it names inside, and the
+    number after the last of a list appends. Overrides come last. A method may be given by its bare name.
 
     Args:
         path: of a YAML or JSON file, or the name of a shipped experiment.
@@ -174,7 +175,9 @@ def _set(config: Config, key: str, value: Any, where: str) -> None:
         holder = config["method"] = {"_target_": f"{METHODS}.{_method_named(holder)}"}
     for name in inner[:-1]:
         holder = holder[_index(holder, name, key, where)]
-    if isinstance(holder, list):
+    if isinstance(holder, list) and inner[-1] == str(len(holder)):
+        holder.append(value)
+    elif isinstance(holder, list):
         holder[_index(holder, inner[-1], key, where)] = value
     elif isinstance(holder, dict):
         holder[inner[-1]] = value

@@ -83,19 +83,19 @@ def _read_nifti(path: Path, content: bytes) -> _Grid:
         kind = nib.Nifti2Image if b"n+2" in content[4:8] else nib.Nifti1Image
         file = kind.from_bytes(content)
         array = np.asanyarray(file.dataobj)
+        sform, qform = (form(coded=True)[0] for form in (file.get_sform, file.get_qform))
     except Exception as error:  # what gzip, zlib and nibabel raise has no common ancestor
         raise UserError(f"{path}: not a readable NIfTI file ({_first_line(error)}); export it again") from None
-    header = file.header
-    if header["sform_code"] == 0 and header["qform_code"] == 0:
+    if sform is None and qform is None:
         raise UserError(f"{path}: no orientation (sform and qform codes are 0); export it with its geometry")
     affine = np.asarray(file.affine, np.float64)
-    zooms = np.asarray(header.get_zooms()[:3], np.float64)
+    zooms = np.asarray(file.header.get_zooms()[:3], np.float64)
     if np.isfinite(affine).all() and not np.allclose(np.linalg.norm(affine[:3, :3], axis=0)[: len(zooms)], zooms, 1e-3):
         raise UserError(
             f"{path}: voxel size {_triple(zooms)} mm contradicts its own orientation matrix; export it again"
         )
-    if header["sform_code"] > 0 and header["qform_code"] > 0:
-        shift = _shift_voxels(np.asarray(file.get_sform()), np.asarray(file.get_qform()), array.shape)
+    if sform is not None and qform is not None:
+        shift = _shift_voxels(sform, qform, array.shape)
         if not shift < _SHIFT_VOXELS:
             raise UserError(f"{path}: sform and qform differ by up to {shift:.1f} voxels; keep the right one only")
     return _Grid(array, affine)

@@ -171,8 +171,13 @@ def _place(patient: Patient, shape: tuple[int, ...], spacing: NDArray[np.float64
     )
     x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
     cos, sin = np.float32(np.cos(patient.roll)), np.float32(np.sin(patient.roll))
-    warp_x, warp_y = (1.9 * noise(rng, shape, 12 / spacing) + 0.5 * noise(rng, shape, 3 / spacing) for _ in range(2))
-    return Grid(cos * x + sin * y + warp_x, cos * y - sin * x + warp_y, z)
+    warp = 1.9 * noise(rng, shape, 12 / spacing) + 0.5 * noise(rng, shape, 3 / spacing)
+    return Grid(cos * x + sin * y + warp, cos * y - sin * x + _elsewhere(warp), z)
+
+
+def _elsewhere(field: Field) -> Field:
+    """The same noise half a field of view away: as good as a new one, since noise is periodic, and much cheaper."""
+    return np.roll(field, (field.shape[0] // 2, field.shape[1] // 2), axis=(0, 1))
 
 
 def _ellipse(
@@ -218,8 +223,7 @@ def paint_pelvis(
     _paint_rectum(signal, grid, patient, scanner, fine)
     _paint_gland(signal, gland, grid, patient, fine, coarse)
     # no two readers agree on an edge: this one is out by a millimetre here and there
-    reader = np.roll(lumps, (shape[0] // 2, shape[1] // 2), axis=(0, 1))
-    return signal, gland + 1.1 * reader > 0
+    return signal, gland + 1.1 * _elsewhere(lumps) > 0
 
 
 def _paint_wall(signal: Field, grid: Grid, scanner: Scanner, fine: Field, coarse: Field) -> None:
@@ -334,14 +338,14 @@ def _paint_gland(signal: Field, gland: Field, grid: Grid, patient: Patient, fine
     zone = np.minimum(zone, gland)
     _cover(signal, zone + 0.8, WALL, 1.5)
     _cover(signal, zone, 0.38 + 0.08 * fine + 0.10 * np.tanh(1.5 * coarse), 1.5)
-    for x, y, z, radius, value in patient.nodules:
+    for x, y, z, radius, value in patient.nodules.tolist():
         offset = np.abs(grid.z - z * height)
         nodule = np.minimum(_ellipse(grid.x, grid.y, (x * width, y * depth), (radius, radius)) - 0.7 * offset, zone)
         _cover(signal, nodule + 0.8, WALL)
         _cover(signal, nodule, value + 0.06 * fine)
     front = np.minimum(_ellipse(grid.x, grid.y, (0, -0.95 * depth), (0.5 * width, 0.3 * depth)), gland)
     _cover(signal, front, WALL, 3)
-    for x, y, z, radius, value in patient.lesions:
+    for x, y, z, radius, value in patient.lesions.tolist():
         offset = np.abs(grid.z - z * height)
         lesion = _ellipse(grid.x, grid.y, (x * width, y * depth), (1.3 * radius, radius)) - 0.7 * offset
         _cover(signal, np.minimum(lesion, gland), value, 2)

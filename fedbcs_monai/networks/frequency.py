@@ -14,14 +14,15 @@ SPECTRUM_NORMS = {"forward": 1.0, "ortho": 0.5, "backward": 0.0}
 class StyleRecalibration(nn.Module):
     """Frequency-domain style recalibration (Zhao et al., AAAI 2026, eq. 4-7).
 
-    y = IFT(l_norm |FFT(IN x)| + l_org |FFT x|, phase of FFT x) * weight + bias. Instance norm (IN: per sample and channel,
-    biased variance) scales every frequency of a channel alike and removes the constant one, so the phases agree, the two
-    transforms cancel, and whatever gives the gates l
+        y = IFT(l_norm |FFT(IN x)| + l_org |FFT x|, phase of FFT x) * weight + bias
+
+    with two gates l. Instance norm (IN: per sample and channel, biased variance) scales every frequency of a channel
+    alike and removes the constant one, so the phases agree, the transforms cancel, and wherever the gates come from
 
         y = (l_norm IN(x) + l_org x) * weight + bias.
 
-    This is what "scalar" and "adaptive" compute. At the start the gates are 0.5 and 0.5, but for "literal" the four agree
-    there. Behind a block that ends in instance norm, IN(x) is x and there is little left to recalibrate.
+    This is what "scalar" and "adaptive" compute. The gates start at 0.5, where all but "literal" agree. Behind a block
+    that ends in instance norm, IN(x) is nearly x and little is left to recalibrate.
 
     Half precision is computed in float32, and autocast has no hold on it. A constant channel has finite gradients.
 
@@ -32,9 +33,9 @@ class StyleRecalibration(nn.Module):
             "banded", adaptive gates for each band of radial frequencies (ours).
         affine: learn weight and bias; they are the authors', not in the paper.
         temperature: of the softmax of "scalar".
-        spectrum_norm: "forward" divides the spectrum by its size (eq. 4), "ortho" by the root, "backward" not at all. In
-            "adaptive" and "banded" it is the scale of what the gates see, in "literal" also the weight of the
-            normalised amplitude in y. "forward" makes both depend on the size of the map, "ortho" does not.
+        spectrum_norm: "forward" divides the spectrum by its size N (eq. 4), "ortho" by the root of N, "backward" by 1. It
+            is the scale of what the gates see and, in "literal", of the normalised part of y. With "forward" the gates
+            of white noise see 1 / sqrt(N) and the literal part grows with sqrt(N); with "ortho" neither depends on N.
         bands: number of bands of "banded"; 1 is "adaptive".
         floor: what the authors' code raises |FFT|^2 to (theirs is 1e-5), through the transform and its angles, with
             "scalar" or "adaptive". On a constant channel it leaves a spike and large gradients; 0 is the closed form.
@@ -105,7 +106,8 @@ class Floored(nn.Module):
         amplitude = normed * self.raised(torch.fft.rfftn(centred * scale, dim=axes)) + original * self.raised(spectrum)
         real = torch.where(spectrum.real.abs() < self.floor, self.floor, spectrum.real)
         recomposed = torch.polar(amplitude, torch.atan2(spectrum.imag, real))
-        return torch.fft.irfftn(recomposed, s=x.shape[2:], dim=axes) * weight + bias
+        y: Tensor = torch.fft.irfftn(recomposed, s=x.shape[2:], dim=axes) * weight + bias
+        return y
 
     def raised(self, spectrum: Tensor) -> Tensor:
         """Amplitudes, at least sqrt(floor)."""
@@ -131,11 +133,12 @@ class Literal(nn.Module):
         centred, _, scale = moments(amplitude)
         flattened = torch.relu(centred * scale)
         gates = self.gates(flattened.mean(dim=axes)[:, None], amplitude.mean(dim=axes)[:, None])
-        normed, original = _spread(gates[:, 0], x).split(1, dim=1)
+        normed, original = _columns(gates[:, 0], x)
         # A real gain keeps the phase without its angle.
-        gain = flattened / amplitude.clamp_min(torch.finfo(x.dtype).tiny)
+        gain = flattened / amplitude.clamp_min(1e-30)
         styled = torch.fft.ifftn(spectrum * gain, dim=axes, norm=self.spectrum_norm).real
-        return weight * (normed * styled + original * x) + bias
+        y: Tensor = weight * (normed * styled + original * x) + bias
+        return y
 
 
 class Banded(nn.Module):
@@ -153,20 +156,28 @@ class Banded(nn.Module):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W[, D]) -> the same."""
         centred, mean, scale = moments(x)
-        size, axes = x.shape[2:], list(range(2, x.dim()))
-        spectrum = torch.fft.rfftn(centred, dim=axes)
+        size, axes = list(x.shape[2:]), list(range(2, x.dim()))
         band, times = radial_bands(size, self.bands, x)
-        pooled = x.new_zeros([x.size(0), x.size(1), self.bands])
-        pooled = pooled.index_add(2, band.flatten(), (spectrum.abs() * times).flatten(2))
-        bins = x.new_zeros([self.bands]).index_add(0, band.flatten(), times.expand_as(band).flatten()).clamp_min(1)
-        pixels = centred[0, 0].numel()
-        constant = mean.abs().flatten(1)[..., None] * pixels * (torch.arange(self.bands, device=x.device) == 0)
-        original = (pooled + constant) / (bins * pixels**self.power)
-        normed = pooled / (bins * pixels**self.power) * scale.flatten(1)[..., None]
-        gates = self.gates(normed.transpose(1, 2), original.transpose(1, 2))[..., None, :]
-        gain = gates[..., 0].transpose(1, 2) * scale.flatten(1)[..., None] + gates[..., 1].transpose(1, 2)
+        spectrum = torch.fft.rfftn(centred, dim=axes)
+        varying, constant = self.pooled(spectrum, mean, band, times)
+        deviation = scale.flatten(1)[..., None]
+        gates = self.gates((varying * deviation).transpose(1, 2), (varying + constant).transpose(1, 2))
+        normed, original = gates[:, None, :, 0], gates[:, None, :, 1]
+        gain = normed * deviation + original
         filtered = torch.fft.irfftn(spectrum * gain[:, :, band], s=size, dim=axes)
-        return weight * (filtered + _spread(gates[:, 0, :, 1], x) * mean) + bias
+        y: Tensor = weight * (filtered + _spread(original[:, :, 0], x) * mean) + bias
+        return y
+
+    def pooled(self, spectrum: Tensor, mean: Tensor, band: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean amplitude of every channel in every band, (B, C, bands): without the constant frequency, and its part."""
+        frequencies = times.expand_as(band)
+        count = mean.new_zeros([self.bands]).index_add(0, band.flatten(), frequencies.flatten()).clamp_min(1)
+        pixels = frequencies.sum()
+        total = mean.new_zeros([mean.size(0), mean.size(1), self.bands])
+        total = total.index_add(2, band.flatten(), (spectrum.abs() * frequencies).flatten(2))
+        first = (torch.arange(self.bands, device=mean.device) == 0).to(mean.dtype)
+        shrink = pixels**-self.power / count
+        return total * shrink, mean.abs().flatten(1)[..., None] * first * pixels * shrink
 
 
 class ScalarGate(nn.Module):
@@ -179,8 +190,7 @@ class ScalarGate(nn.Module):
 
     def forward(self, centred: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Two gates (1, 1, 1, 1[, 1])."""
-        normed, original = _spread(torch.softmax(self.logits / self.temperature, dim=0)[None], mean).split(1, dim=1)
-        return normed, original
+        return _columns(torch.softmax(self.logits / self.temperature, dim=0)[None], mean)
 
 
 class AdaptiveGate(nn.Module):
@@ -198,8 +208,7 @@ class AdaptiveGate(nn.Module):
         # Of the constant frequency the instance norm leaves nothing; the other amplitudes it scales.
         original = varying + mean.abs().flatten(1) * shrink
         gates = self.gates((varying * scale.flatten(1))[:, None], original[:, None])
-        normed, kept = _spread(gates[:, 0], mean).split(1, dim=1)
-        return normed, kept
+        return _columns(gates[:, 0], mean)
 
 
 class PooledGates(nn.Module):
@@ -218,7 +227,7 @@ class PooledGates(nn.Module):
 
 
 def moments(x: Tensor, epsilon: float = 1e-5) -> tuple[Tensor, Tensor, Tensor]:
-    """x less its mean, the mean and 1 / its standard deviation, per sample and channel: IN(x) = centred * scale.
+    """Of each sample and channel: x less its mean, the mean, 1 / standard deviation. IN(x) = centred * scale.
 
     In two passes: `torch.var_mean` takes ten times as long on a CPU.
     """
@@ -238,8 +247,9 @@ def mean_amplitude(x: Tensor) -> Tensor:
     axes = list(range(2, x.dim()))
     spectrum = torch.fft.rfftn(x.detach(), dim=axes)
     # A real gain, not `sgn`, which ONNX does not know.
-    gain = torch.rsqrt(spectrum.real.square() + spectrum.imag.square() + torch.finfo(x.dtype).tiny)
-    return (x * torch.fft.irfftn(spectrum * gain, s=x.shape[2:], dim=axes)).sum(dim=axes)
+    gain = torch.rsqrt(spectrum.real.square() + spectrum.imag.square() + 1e-30)
+    phase_only: Tensor = torch.fft.irfftn(spectrum * gain, s=x.shape[2:], dim=axes)
+    return (x * phase_only).sum(dim=axes)
 
 
 def radial_bands(size: list[int], bands: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,3 +278,8 @@ def radial_bands(size: list[int], bands: int, like: Tensor) -> tuple[Tensor, Ten
 def _spread(values: Tensor, like: Tensor) -> Tensor:
     """(B, C) -> (B, C, 1, 1[, 1]), to stand beside (B, C, H, W[, D])."""
     return values.reshape(values.shape + (1,) * (like.dim() - 2))
+
+
+def _columns(gates: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 2) -> the gates l_norm and l_org, each (B, 1, 1, 1[, 1])."""
+    return _spread(gates[:, :1], like), _spread(gates[:, 1:], like)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +11,7 @@ from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedbcs_monai.networks.choices import known
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.frequency import StyleRecalibration
 
 
@@ -37,15 +39,15 @@ class Features(NamedTuple):
 class Segmenter(nn.Module):
     """A segmentation network with named levels and, behind some of them, style recalibration (FSR).
 
-    `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with forward
-    hooks listening. The levels are measured once, so that no other layer needs to be told a number of channels.
+    `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with
+    forward hooks listening. The levels are measured once: no other layer needs to be told a number of channels.
 
     Args:
         backbone: (B, in_channels, H, W[, D]) -> logits (B, K, H, W[, D]). It is changed where `recalibrate` says.
         encoder: dotted names of the modules in `backbone` whose outputs are the encoder levels, shallow first.
         decoder: the same for the decoder, shallow first.
-        recalibrate: dotted names of modules of one input behind which FSR is put, in the main path: skips, deeper layers
-            and `features` see the recalibrated map (Zhao et al., AAAI 2026, eq. 8). () is the plain network.
+        recalibrate: dotted names of modules of one input behind which FSR is put, in the main path: skips, deeper
+            layers and `features` see the recalibrated map (Zhao et al., AAAI 2026, eq. 8). () is the plain network.
         gate: see `StyleRecalibration`.
         fusion: a module that a training method uses. It is trained and sent with the rest, but `forward` never calls it
             and scripting leaves it out.
@@ -119,7 +121,11 @@ def _gathered(network: Segmenter, logits: Tensor, maps: Mapping[str, Tensor]) ->
 def _measured(backbone: nn.Module, names: Sequence[str], image: Tensor) -> list[Level]:
     modules = dict(backbone.named_modules())
     for name in names:
-        known("module", name, modules)
+        if name not in modules:
+            near = get_close_matches(name, modules, n=5, cutoff=0.3) or [
+                child for child, _ in backbone.named_children()
+            ]
+            raise UserError(f"{type(backbone).__name__} has no module {name!r}. Near it: {', '.join(near)}")
     with eval_mode(backbone), _listening(backbone, names) as maps:
         backbone(image)
     size = image.shape[2:]
@@ -134,11 +140,10 @@ def _listening(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Te
     """Collect the outputs of named submodules for as long as the context lasts."""
     maps: dict[str, Tensor] = {}
 
-    def keep(name: str, output: Tensor) -> None:
+    def keep(name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
         maps[name] = output
 
     with ExitStack() as hooks:
         for name in names:
-            hook: Any = lambda _module, _args, output, name=name: keep(name, output)
-            hooks.enter_context(module.get_submodule(name).register_forward_hook(hook))
+            hooks.enter_context(module.get_submodule(name).register_forward_hook(partial(keep, name)))
         yield maps
