@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
@@ -14,49 +15,32 @@ from monai.bundle import ComponentLocator, ConfigParser
 from monai.utils import optional_import
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.keys import KEYS
 
 Config = dict[str, Any]
 
 METHODS = "fedbcs_monai.methods"
 """Where a method's bare name is looked up."""
 
-KEYS = {
-    "stack": "files beneath this one, relative to it; later ones win",
-    "task": "name of the task, for reports",
-    "name": "name of the run, for reports",
-    "output": "run folder",
-    "sites": "site list (JSON), written by `fedbcs sites`",
-    "fold": "fold that is tested, for site lists with folds",
-    "method": "federated method: a class of fedbcs_monai.methods and its fields",
-    "rounds": "federated rounds",
-    "epochs": "local epochs a round",
-    "seed": "of the network's start, the order of the cases and their augmentation",
-    "evaluate_every": "rounds between two evaluations on validation cases; the last round is always evaluated",
-    "best_on_test": "also score the test cases at every evaluation, only to report the optimistic best on test",
-    "reset_optimizer": "forget the optimizer's state after every round",
-    "checkpoint_every": "rounds between two checkpoints; a run that is interrupted leaves one as well",
-    "keep_checkpoints": "checkpoints kept, the newest; 0: all",
-    "examples": "test cases a site whose picture is kept in the run folder",
-    "device": "auto, cpu, cuda, cuda:1, mps",
-    "precision": "float32, bfloat16 or float16",
-    "channels_last": "channels-last memory layout",
-    "compile": "torch.compile the plain forward pass",
-    "threads": "threads of torch on the CPU; 0: torch's own choice",
-    "workers": "processes that read and augment; 0: none",
-    "cache": "keep decoded cases in memory",
-    "shuffle": "shuffle the training samples every epoch",
-    "network_def": "the network",
-    "reading": "transforms that read image and label of a case",
-    "preprocessing": "deterministic transforms of a case, `reading` among them",
-    "slicing": "a transform from a case to a list of training samples; null: a case is one sample",
-    "augmentation": "random transforms of a training sample",
-    "inferer": "how a whole case goes through the network",
-    "postprocessing": "transforms from logits to a mask on the case's own grid",
-    "loss": "of logits and label",
-    "optimizer": "a torch optimizer; its parameters are filled in",
-    "batch_size": "training samples a step",
-}
-"""Every key of a configuration, and what it is for."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as one expects it: ``1e-4`` is a number, which YAML 1.1 takes for text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789"))
+
+
+def value_of(text: str) -> Any:
+    """What a value on the command line stands for, read as YAML.
+
+    >>> value_of("1e-4"), value_of("[2, 3]"), value_of("group")
+    (0.0001, [2, 3], 'group')
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text
 
 
 def shipped() -> Path:
@@ -155,7 +139,7 @@ def _beside(path: Path, name: str) -> Path:
 
 def _read(path: Path) -> Config:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

@@ -14,13 +14,10 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fedbcs_monai.federated.journal import Journal, environment, open_folder
-from fedbcs_monai.federated.setup import Federation, set_up, steps_of
+from fedbcs_monai.federated.setup import MODELS, Federation, set_up, steps_of
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, Update
 from fedbcs_monai.tensors import read_tensors, write_tensors
-
-MODEL, LAST = "model.safetensors", "last.safetensors"
-"""Weights of the round selected on validation cases, and of the last round."""
 
 
 def ask_in_process(federation: Federation) -> Ask:
@@ -116,7 +113,7 @@ def _rounds(
                 watch.evaluated(state.round, {site: metrics.get("val_dice", math.nan) for site, metrics in scores.items()})
                 history |= _bests(history, state.round, scores)
                 if history["best"]["round"] == state.round:
-                    write_tensors(journal.folder / MODEL, state.weights)
+                    write_tensors(journal.folder / MODELS["selected"], state.weights)
             history["seconds"] = time.perf_counter() - started
             point = Checkpoint(state, {site.name: site.state() for site in federation.sites}, history)
             if state.round % config["checkpoint_every"] == 0:
@@ -145,10 +142,10 @@ def _test(
     config: Mapping[str, Any], federation: Federation, point: Checkpoint, journal: Journal, watch: Watch
 ) -> None:
     """Score the test cases with the last and the selected model, and write the results."""
-    write_tensors(journal.folder / LAST, point.state.weights)
-    scores, models = [], {"last": LAST, "selected": MODEL}
+    write_tensors(journal.folder / MODELS["last"], point.state.weights)
+    scores = []
     network = federation.network
-    for model, file in models.items():
+    for model, file in MODELS.items():
         network.load_state_dict(read_tensors(journal.folder / file))
         network.eval()
         for name, scorer in federation.scorers.items():

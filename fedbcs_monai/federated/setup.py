@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import build
+from fedbcs_monai.config import Config, build, load_config
 from fedbcs_monai.data import Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation import CaseScorer, Segmentation
@@ -22,7 +22,10 @@ from fedbcs_monai.messages import State
 from fedbcs_monai.methods import Method
 from fedbcs_monai.methods.base import Batch
 from fedbcs_monai.networks import Segmenter
-from fedbcs_monai.tensors import Tensors, detached
+from fedbcs_monai.tensors import Tensors, detached, read_tensors
+
+MODELS = {"selected": "model.safetensors", "last": "last.safetensors"}
+"""Files of a run folder: the round selected on validation cases, and the last."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,10 @@ def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors 
     torch.manual_seed(config["seed"])
     network: Segmenter = build(config, "network_def")
     if weights is not None:
-        network.load_state_dict(dict(weights))
+        try:
+            network.load_state_dict(dict(weights))
+        except RuntimeError as error:
+            raise UserError(f"these weights are not of this network: {str(error).splitlines()[0]}") from error
     compute.place(network)
     return network
 
@@ -175,3 +181,25 @@ def build_segmentation(config: Mapping[str, Any], compute: Compute) -> Segmentat
         postprocessing=build({**config, "preprocessing": preprocessing}, "postprocessing"),
         device=compute.torch_device,
     )
+
+
+def load_run(run: Path, model: str = "selected", device: str = "auto") -> tuple[Config, Segmenter, Compute]:
+    """Configuration, trained network in evaluation mode, and device of a run folder.
+
+    Args:
+        run: folder that training wrote.
+        model: ``selected`` or ``last``.
+        device: see `Compute`.
+
+    Raises:
+        UserError: no run there, or weights that are not those of its configuration.
+    """
+    if model not in MODELS:
+        raise UserError(f"model is {model!r}: choose one of {', '.join(MODELS)}")
+    if not (run / "config.json").is_file() or not (run / MODELS[model]).is_file():
+        raise UserError(f"{run}: not a finished run, it needs config.json and {MODELS[model]}")
+    config = load_config(run / "config.json", {"device": device})
+    compute = compute_of(config)
+    network = build_network(config, compute, read_tensors(run / MODELS[model]))
+    network.eval()
+    return config, network, compute

@@ -8,8 +8,8 @@ from torch import nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.choices import known
-from fedbcs_monai.networks.fusion import Fusions
 from fedbcs_monai.networks.frequency import GATES
+from fedbcs_monai.networks.fusion import Fusions
 from fedbcs_monai.networks.segmenter import Segmenter
 
 GROUPS = 8

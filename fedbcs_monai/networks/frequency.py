@@ -33,9 +33,9 @@ class StyleRecalibration(nn.Module):
             "banded", adaptive gates for each band of radial frequencies (ours).
         affine: learn weight and bias; they are the authors', not in the paper.
         temperature: of the softmax of "scalar".
-        spectrum_norm: "forward" divides the spectrum by its size N (eq. 4), "ortho" by the root of N, "backward" by 1. It
-            is the scale of what the gates see and, in "literal", of the normalised part of y. With "forward" the gates
-            of white noise see 1 / sqrt(N) and the literal part grows with sqrt(N); with "ortho" neither depends on N.
+        spectrum_norm: "forward" divides the spectrum by its size N (eq. 4), "ortho" by the root of N, "backward" by 1.
+            It is the scale of what the gates see and, in "literal", of the normalised part of y. With "forward" the
+            gates see some 1 / sqrt(N) and the literal part grows with sqrt(N); with "ortho" neither depends on N.
         bands: number of bands of "banded"; 1 is "adaptive".
         floor: what the authors' code raises |FFT|^2 to (theirs is 1e-5), through the transform and its angles, with
             "scalar" or "adaptive". On a constant channel it leaves a spike and large gradients; 0 is the closed form.
@@ -169,7 +169,7 @@ class Banded(nn.Module):
         return y
 
     def pooled(self, spectrum: Tensor, mean: Tensor, band: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean amplitude of every channel in every band, (B, C, bands): without the constant frequency, and its part."""
+        """Mean amplitude of each channel in each band (B, C, bands): without the constant frequency, and its part."""
         frequencies = times.expand_as(band)
         count = mean.new_zeros([self.bands]).index_add(0, band.flatten(), frequencies.flatten()).clamp_min(1)
         pixels = frequencies.sum()

@@ -1,0 +1,36 @@
+"""``fedbcs evaluate``: score a run on a site list."""
+
+import csv
+from argparse import Namespace
+from io import StringIO
+
+from fedbcs_monai.cli.scores import COLUMNS, summary
+from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.drivers.evaluate import evaluate
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.tensors import write_atomically
+
+
+def run(options: Namespace) -> None:
+    """Score, say a table, and write every case's scores where asked."""
+    say = voice(options)
+    if options.output is not None and options.output.exists() and not options.overwrite:
+        raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
+    scores = evaluate(
+        options.run,
+        sites=options.sites,
+        part=options.part,
+        fold=options.fold,
+        model=options.model,
+        device=options.device,
+        watch=say,
+    )
+    say.table(f"{options.part} scores", COLUMNS, [summary(name, found) for name, found in scores.items()])
+    if options.output is not None:
+        content = StringIO()
+        writer = csv.writer(content)
+        writer.writerow(["site", *CaseScore._fields])
+        writer.writerows([name, *score] for name, found in scores.items() for score in found)
+        write_atomically(options.output, content.getvalue().encode())
+        say.result("scores", path=options.output)

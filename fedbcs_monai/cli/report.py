@@ -1,0 +1,12 @@
+"""``fedbcs report``: runs to one page."""
+
+from argparse import Namespace
+
+from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.report import write_report
+
+
+def run(options: Namespace) -> None:
+    """Write the page and say where it is."""
+    output = options.output or options.runs[0] / "report.html"
+    voice(options).result("report", path=write_report(options.runs, output, title=options.title))

@@ -1,0 +1,36 @@
+"""``fedbcs sites``: a folder of sites to a site list."""
+
+from argparse import Namespace
+
+from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.data.prepare import list_sites
+from fedbcs_monai.data.sites import write_sites
+from fedbcs_monai.errors import UserError
+
+
+def run(options: Namespace) -> None:
+    """Check the folder, split by patient, write the list."""
+    say = voice(options)
+    output = options.output or options.folder / "sites.json"
+    if output.exists() and not options.overwrite:
+        raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
+    sites = list_sites(
+        options.folder,
+        cases_csv=options.cases,
+        folds=options.folds,
+        seed=options.seed,
+        unseen=options.unseen,
+        modality=options.modality,
+    )
+    write_sites(output, sites, options.task)
+    columns = ["site", "patients", "train", "val", "test"]
+    say.table(
+        "cases of each site" + (" in fold 0" if options.folds else ""),
+        columns,
+        [
+            [site.name, str(len({case.patient for case in site.cases}))]
+            + [str(len(site.split(part))) for part in columns[2:]]
+            for site in sites
+        ],
+    )
+    say.result("site list", path=output)

@@ -1,0 +1,76 @@
+"""``fedbcs train``: a configuration to a tested model and its report."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedbcs_monai.cli.scores import score_table
+from fedbcs_monai.cli.voice import Quiet, voice
+from fedbcs_monai.config import load_config, value_of
+from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.setup import set_up, steps_of
+from fedbcs_monai.report import write_report
+
+
+def run(options: Namespace) -> None:
+    """Train, test, report; or with --dry-run only say what would run."""
+    say = voice(options)
+    overrides = overrides_of(options.overrides)
+    if options.output is not None:
+        overrides["output"] = str(options.output)
+    config = load_config(options.config, overrides)
+    config.setdefault("output", str(Path("runs") / Path(options.config).stem))
+    if options.dry_run:
+        _say_plan(config, say)
+        return
+    try:
+        folder = train(config, resume=options.resume, overwrite=options.overwrite, watch=say)
+    except KeyboardInterrupt:
+        say.result("interrupted; go on with the same command and --resume", folder=config["output"])
+        raise
+    score_table(folder, say)
+    say.result("report", path=write_report([folder], folder / "report.html"))
+    say.result("model", path=folder / "model.safetensors")
+
+
+def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
+    """``--key value`` and ``--key=value`` pairs.
+
+    >>> overrides_of(["--rounds", "5", "--method::tau=1e-1"])
+    {'rounds': 5, 'method::tau': 0.1}
+    """
+    overrides: dict[str, Any] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"unexpected {word!r}: an override is --key value")
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not equals:
+            if not words:
+                raise UserError(f"--{key} has no value: an override is --key value")
+            value = words.pop(0)
+        overrides[key] = value_of(value)
+    return overrides
+
+
+def _say_plan(config: dict[str, Any], say: Quiet) -> None:
+    federation = set_up(config, say)
+    parts = ("train", "val", "test")
+    rows = [
+        [name, *(str(len(site.split(part, config["fold"]))) for part in parts)]
+        for name, site in sorted(federation.data.items())
+    ]
+    say.table("cases", ["site", *parts], rows)
+    say.table(
+        "training",
+        ["site", "samples", "steps a round"],
+        [[site.name, str(site.cases), str(steps_of(site, config))] for site in federation.sites],
+    )
+    parameters = sum(p.numel() for p in federation.network.parameters())
+    say.result("method", method=federation.method)
+    say.result("network", parameters=f"{parameters:,} parameters", device=federation.sites[0].compute.torch_device)
+    say.result("rounds", rounds=config["rounds"])
+    say.result("would write", folder=config["output"])

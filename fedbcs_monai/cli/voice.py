@@ -1,0 +1,136 @@
+"""Voice: progress and results as lines and bars, as JSON, or not at all."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fedbcs_monai.federated.watch import Watch
+
+
+class Quiet(Watch):
+    """Says nothing."""
+
+    def result(self, what: str, **values: Any) -> None:
+        """The result of a command."""
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table of results."""
+
+
+class Lines(Quiet):
+    """One JSON object a line on standard output."""
+
+    def result(self, what: str, **values: Any) -> None:
+        """A line with ``event`` and the values."""
+        print(json.dumps({"event": what, **values}, default=str), flush=True)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """One line a row."""
+        for row in rows:
+            self.result(title, **dict(zip(columns, row, strict=True)))
+
+    def note(self, text: str) -> None:
+        """A note."""
+        self.result("note", text=text)
+
+    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+        """Training begins."""
+        self.result("begun", folder=folder, rounds=rounds, done=done, steps=dict(steps))
+
+    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+        """A site has finished its round."""
+        self.result("trained", round=round, site=site, **metrics)
+
+    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+        """Validation Dice of every site."""
+        self.result("evaluated", round=round, val_dice=dict(scores))
+
+
+class Bars(Quiet):
+    """Bars with time remaining on a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.losses: dict[str, float] = {}
+        self.steps: Mapping[str, int] = {}
+
+    def result(self, what: str, **values: Any) -> None:
+        """``what: value`` on standard output."""
+        self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}", markup=False)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table on standard output."""
+        table = Table(title=title, title_justify="left")
+        for n, column in enumerate(columns):
+            table.add_column(column, justify="right" if n else "left")
+        for row in rows:
+            table.add_row(*row)
+        self.out.print(table)
+
+    def note(self, text: str) -> None:
+        """A dim line."""
+        self.console.print(text, style="dim", markup=False)
+
+    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+        """Open the bars."""
+        self.note(f"{len(steps)} sites, {sum(steps.values())} steps a round, rounds {done + 1} to {rounds}, in {folder}")
+        self.steps = steps
+        self.rounds = self.bars.add_task("rounds", total=rounds, completed=done)
+        self.site = self.bars.add_task("", total=None)
+        self.bars.start()
+
+    def stepped(self, site: str, steps: int) -> None:
+        """Move the site's bar."""
+        self.bars.update(self.site, description=site, total=self.steps[site], completed=steps)
+
+    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+        """Move the rounds' bar with the last site; say the losses."""
+        self.losses[site] = metrics.get("loss", float("nan"))
+        if len(self.losses) < len(self.steps):
+            return
+        loss = sum(self.losses.values()) / len(self.losses)
+        terms = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("contrast", "consistency") if name in metrics)
+        self.bars.update(self.rounds, completed=round, description=f"round {round}, loss {loss:.3f}")
+        if not self.console.is_terminal:
+            self.console.print(f"round {round}: loss {loss:.3f}{', ' + terms if terms else ''}")
+        self.losses = {}
+
+    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+        """A line with the validation Dice of every site."""
+        sites = "  ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items())
+        known = [dice for dice in scores.values() if dice == dice]
+        mean = f"  mean {100 * sum(known) / len(known):.1f}" if known else ""
+        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", markup=False)
+
+    def finished(self) -> None:
+        """Close the bars."""
+        self.bars.stop()
+
+
+def voice(options: Namespace) -> Quiet:
+    """The voice that the options ask for."""
+    if options.quiet:
+        return Quiet()
+    if options.json:
+        return Lines()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return Bars()

@@ -1,0 +1,79 @@
+"""Made-up sites, and configurations small enough to train in a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fedbcs_monai.config import Config, load_config
+from fedbcs_monai.data.prepare import list_sites
+from fedbcs_monai.data.sites import write_sites
+from fedbcs_monai.data.synthetic import UNSEEN, synthesise
+
+TRAINED = ("Alder", "Birch", "Cedar")
+
+TINY = {
+    "rounds": 2,
+    "evaluate_every": 1,
+    "examples": 1,
+    "device": "cpu",
+    "network_def::features": [8, 8, 16, 16, 16],
+    "batch_size": 2,
+}
+NUCLEI = {
+    "preprocessing::transforms::1::spatial_size": [32, 32],
+    "augmentation::transforms::0::roi_size": [32, 32],
+    "inferer::roi_size": [64, 64],
+    "optimizer::momentum": 0.9,
+}
+PROSTATE = {
+    "preprocessing::transforms::2::spatial_size": [32, 32, -1],
+    "slicing::foreground_only": True,
+    "batch_size": 8,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The number of threads changes the last bits of a sum."""
+    torch.set_num_threads(1)
+
+
+def _listed(folder: Path, task: str, cases: int, size: int) -> Path:
+    synthesise(folder, task, cases=cases, size=size)
+    sites = [site for site in list_sites(folder, unseen=[UNSEEN]) if site.name in (*TRAINED, UNSEEN)]
+    write_sites(folder / "sites.json", sites, task)
+    return folder / "sites.json"
+
+
+@pytest.fixture(scope="session")
+def nuclei_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site list of three sites that train and one that is only tested: 6 pictures of 64 x 64 each."""
+    return _listed(tmp_path_factory.mktemp("nuclei"), "nuclei", cases=6, size=64)
+
+
+@pytest.fixture(scope="session")
+def prostate_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 3 volumes of 32 x 32 in plane each."""
+    return _listed(tmp_path_factory.mktemp("prostate"), "prostate", cases=3, size=32)
+
+
+@pytest.fixture
+def tiny(nuclei_sites: Path, tmp_path: Path) -> Callable[..., Config]:
+    """A shipped nuclei experiment made tiny: ``tiny("nuclei_fedbcs", "run", {"rounds": 3})``."""
+
+    def load(experiment: str = "nuclei_fedavg", folder: str = "run", overrides: dict[str, Any] | None = None) -> Config:
+        here = {"sites": str(nuclei_sites), "output": str(tmp_path / folder)}
+        context = {"network_def::context": 4} if "fedbcs" in experiment else {}
+        return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **(overrides or {})})
+
+    return load
+
+
+@pytest.fixture
+def tiny_prostate(prostate_sites: Path, tmp_path: Path) -> Config:
+    """The shipped prostate experiment made tiny."""
+    here = {"sites": str(prostate_sites), "output": str(tmp_path / "prostate")}
+    return load_config("prostate_fedavg", {**TINY, **PROSTATE, **here})
