@@ -60,20 +60,20 @@ def prostate_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _listed(tmp_path_factory.mktemp("prostate"), "prostate", cases=3, size=32)
 
 
-@pytest.fixture
-def tiny(nuclei_sites: Path, tmp_path: Path) -> Callable[..., Config]:
-    """A shipped nuclei experiment made tiny: ``tiny("nuclei_fedbcs", "run", {"rounds": 3})``."""
+@pytest.fixture(scope="session")
+def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """A shipped nuclei experiment made tiny, each in a folder of its own: ``tiny("nuclei_fedbcs", rounds=3)``."""
 
-    def load(experiment: str = "nuclei_fedavg", folder: str = "run", overrides: dict[str, Any] | None = None) -> Config:
-        here = {"sites": str(nuclei_sites), "output": str(tmp_path / folder)}
+    def load(experiment: str = "nuclei_fedavg", **overrides: Any) -> Config:
+        here = {"sites": str(nuclei_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
         context = {"network_def::context": 4} if "fedbcs" in experiment else {}
-        return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **(overrides or {})})
+        return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **overrides})
 
     return load
 
 
-@pytest.fixture
-def tiny_prostate(prostate_sites: Path, tmp_path: Path) -> Config:
+@pytest.fixture(scope="session")
+def tiny_prostate(prostate_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The shipped prostate experiment made tiny."""
-    here = {"sites": str(prostate_sites), "output": str(tmp_path / "prostate")}
+    here = {"sites": str(prostate_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
     return load_config("prostate_fedavg", {**TINY, **PROSTATE, **here})

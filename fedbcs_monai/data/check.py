@@ -34,18 +34,34 @@ class PairReport(NamedTuple):
     sha256: dict[str, str]
 
 
-class _Grid(NamedTuple):
+class Grid(NamedTuple):
     """The voxels of a file and, except for pictures, where they lie: an affine to RAS in mm."""
 
     array: NDArray[Any]
     affine: NDArray[np.float64] | None
 
 
+def read_image(path: Path) -> Grid:
+    """Read an image whole, as it lies in its file.
+
+    Raises:
+        UserError: it cannot be read, or is no sound image; the first problem, naming file and remedy.
+    """
+    try:
+        grid = _read(path, path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+    problems = _image_problems(path, grid)
+    if problems:
+        raise UserError(problems[0])
+    return grid
+
+
 def check_pair(image: Path, label: Path) -> PairReport:
     """Read an image and its label whole and look for what would harm training."""
     problems: list[str] = []
     digests: dict[str, str] = {}
-    grids: dict[str, _Grid] = {}
+    grids: dict[str, Grid] = {}
     for kind, path in (("image", image), ("label", label)):
         try:
             content = path.read_bytes()
@@ -67,16 +83,16 @@ def check_pair(image: Path, label: Path) -> PairReport:
     return PairReport(problems, foreground, digests)
 
 
-def _read(path: Path, content: bytes) -> _Grid:
+def _read(path: Path, content: bytes) -> Grid:
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         return _read_nifti(path, content)
     if name.endswith(ITK_SUFFIXES):
         return _read_itk(path)
-    return _Grid(np.asarray(pictures.open_picture(path)), None)
+    return Grid(np.asarray(pictures.open_picture(path)), None)
 
 
-def _read_nifti(path: Path, content: bytes) -> _Grid:
+def _read_nifti(path: Path, content: bytes) -> Grid:
     try:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)  # to the end, so that the checksum is compared
@@ -98,19 +114,19 @@ def _read_nifti(path: Path, content: bytes) -> _Grid:
         shift = _shift_voxels(sform, qform, array.shape)
         if not shift < _SHIFT_VOXELS:
             raise UserError(f"{path}: sform and qform differ by up to {shift:.1f} voxels; keep the right one only")
-    return _Grid(array, affine)
+    return Grid(array, affine)
 
 
-def _read_itk(path: Path) -> _Grid:
+def _read_itk(path: Path) -> Grid:
     reader = ITKReader()
     try:
         array, meta = reader.get_data(reader.read(str(path)))
     except Exception as error:  # ITK raises bare RuntimeError, and others from its template lookup
         raise UserError(f"{path}: not a readable image ({_first_line(error)}); export it again") from None
-    return _Grid(np.asarray(array), np.asarray(meta["affine"], np.float64))
+    return Grid(np.asarray(array), np.asarray(meta["affine"], np.float64))
 
 
-def _image_problems(path: Path, grid: _Grid) -> list[str]:
+def _image_problems(path: Path, grid: Grid) -> list[str]:
     array, problems = grid.array, _shape_problems(path, grid)
     if array.dtype.kind not in "buif":
         return [*problems, f"{path}: voxels of type {array.dtype}; export one number for each voxel"]
@@ -121,7 +137,7 @@ def _image_problems(path: Path, grid: _Grid) -> list[str]:
     return problems
 
 
-def _label_problems(path: Path, grid: _Grid) -> list[str]:
+def _label_problems(path: Path, grid: Grid) -> list[str]:
     array, problems = grid.array, _shape_problems(path, grid)
     if array.dtype.kind not in "buif":
         return [*problems, f"{path}: labels of type {array.dtype}; export one number for each voxel"]
@@ -140,7 +156,7 @@ def _label_problems(path: Path, grid: _Grid) -> list[str]:
     return problems
 
 
-def _shape_problems(path: Path, grid: _Grid) -> list[str]:
+def _shape_problems(path: Path, grid: Grid) -> list[str]:
     if grid.affine is None:
         return []
     shape, affine = grid.array.shape, grid.affine
@@ -151,7 +167,7 @@ def _shape_problems(path: Path, grid: _Grid) -> list[str]:
     return []
 
 
-def _grid_problems(image: Path, label: Path, first: _Grid, second: _Grid) -> list[str]:
+def _grid_problems(image: Path, label: Path, first: Grid, second: Grid) -> list[str]:
     """What keeps a label from lying on its image, voxel by voxel."""
     if (first.affine is None) != (second.affine is None):
         return [f"{label}: a picture and a volume do not match; use one kind of file for image and label"]

@@ -133,7 +133,7 @@ def _bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[
         before = history.get(name)
         if values and (before is None or np.mean(values) > before["dice"]):
             bests[name] = {"round": round, "dice": float(np.mean(values))}
-    if "best" not in bests and "best" not in history:  # nobody has validation cases: the newest round
+    if not any("val_dice" in metrics for metrics in scores.values()):  # nobody has validation cases: the newest round
         bests["best"] = {"round": round, "dice": -math.inf}
     return bests
 

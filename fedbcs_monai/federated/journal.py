@@ -95,6 +95,8 @@ def open_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> 
         raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
     folder.mkdir(parents=True, exist_ok=True)
     if overwrite and not resume:
+        if any(folder.iterdir()) and not (folder / "rounds.csv").is_file():
+            raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
         for path in folder.rglob("*"):
             if path.is_file() and _is_ours(path.relative_to(folder)):
                 path.unlink()
@@ -118,7 +120,9 @@ def environment(device: torch.device) -> dict[str, Any]:
 def _is_ours(path: Path) -> bool:
     names = ("config.json", "environment.json", "rounds.csv", "scores.csv", "summary.json", "report.html")
     folders = ("checkpoints", "tensorboard", "examples", "looks")
-    return path.name in names or path.suffix == ".safetensors" or path.parts[0] in folders
+    if len(path.parts) > 1:
+        return path.parts[0] in folders
+    return path.name in names or path.suffix == ".safetensors"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:

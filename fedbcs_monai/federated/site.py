@@ -80,7 +80,7 @@ class Site:
             network=self.network,
             optimizer=optimizer,
             criterion=self.criterion,
-            batches=lambda epoch: self._heard(seed_of(self.seed, received.round, self.name, epoch)),
+            batches=lambda epoch: self._heard(seed_of(self.seed, received.round, self.name, epoch), lambda: local.steps),
             epochs=self.epochs,
             received=received,
             memory=self.memory,
@@ -114,10 +114,10 @@ class Site:
         self.private = under("private", state)
         self.moments = under("moments", state)
 
-    def _heard(self, seed: int) -> Iterator[Batch]:
-        for step, batch in enumerate(self.batches(seed), start=1):
+    def _heard(self, seed: int, steps: Callable[[], int]) -> Iterator[Batch]:
+        for batch in self.batches(seed):
             yield self.compute.batch(batch)
-            self.heard(step)
+            self.heard(steps())
 
 
 def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -134,7 +134,7 @@ class FedBCS(Method):
             known: global prototypes of this stream.
         """
         classes = [c for c in known.means if c != BACKGROUND or self.anchors == "all"]
-        anchors = self.draw(pixels, classes)
+        anchors = self.draw(pixels, classes) if classes else pixels[:0]
         if not len(anchors):
             return None
         owners = pixels[anchors]

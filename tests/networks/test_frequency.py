@@ -202,6 +202,7 @@ def test_without_affine_there_is_nothing_but_the_gate_to_send():
     assert list(StyleRecalibration(3, "scalar", affine=False).state_dict()) == ["mix.gate.logits"]
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("options", [{"gate": gate} for gate in GATES] + [{"gate": "scalar", "floor": 1e-5}], ids=str)
 def test_scripts_exports_and_compiles(options):
     block, x, other = learnt(**options).float(), feature(2, 3, 8, 6).float(), feature(3, 3, 10, 9).float()

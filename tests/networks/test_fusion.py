@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.fusion import PAIRINGS, ContextFusion, Fusions, gather, nearest, nearest_adjoint

@@ -1,5 +1,7 @@
 """The segmenter: levels, hooks, other weights, recalibration in the main path."""
 
+from io import BytesIO
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -141,14 +143,17 @@ def test_features_under_take_a_missing_name_from_the_network():
     assert network.backbone.top[1].num_batches_tracked == 1
 
 
-def test_fusion_is_sent_with_the_weights_and_left_out_of_scripts():
-    network = segmenter(fusion=Unscriptable()).eval()
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+def test_fusion_is_sent_with_the_weights_and_left_out_of_saved_scripts():
+    network, file = segmenter(fusion=Unscriptable()).eval(), BytesIO()
     assert "fusion.weight" in network.state_dict()
-    script = torch.jit.script(network)
+    torch.jit.save(torch.jit.script(network), file)
+    script = torch.jit.load(BytesIO(file.getvalue()))
     assert torch.equal(script(image()), network(image()))
     assert "fusion.weight" not in script.state_dict()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
 def test_fusion_can_be_attached_later():
     network = segmenter()
     network.fusion = nn.Conv2d(3, 3, 1)
