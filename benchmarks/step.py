@@ -76,11 +76,12 @@ class Variant(NamedTuple):
     network: dict[str, Any]
 
 
-FSR = {"recalibrate": [2, 3, 4]}
-CDPA = {"context": 256}
+SHIPPED = load_config("nuclei_fedbcs")
+FSR = {"recalibrate": SHIPPED["network_def"]["recalibrate"]}
+CDPA = {"context": SHIPPED["network_def"]["context"]}
 VARIANTS = {
     "fedavg": Variant("FedAvg", FedAvg, {}),
-    "fsr_scalar": Variant("FSR only, scalar gate", FedAvg, {**FSR, "gate": "scalar"}),
+    "fsr_scalar": Variant("FSR only, scalar gate", FedAvg, {**FSR, "style": {"gate": "scalar"}}),
     "fsr": Variant("FSR only, adaptive gate", FedAvg, FSR),
     "cdpa": Variant("CDPA only", FedBCS, CDPA),
     "fedbcs": Variant("FedBCS", FedBCS, {**FSR, **CDPA}),
@@ -169,7 +170,6 @@ def make_batch(setting: Setting) -> Batch:
 
 def make_local(variant: Variant, setting: Setting) -> Local:
     """A site in its second round, that holds the prototypes of the first."""
-    config = load_config("nuclei_fedavg")
     torch.manual_seed(setting.seed)
     network = build_segmenter(features=setting.features, norm=setting.norm, **variant.network).to(setting.device)
     network.train()
@@ -182,8 +182,8 @@ def make_local(variant: Variant, setting: Setting) -> Local:
                 shared[f"{stream}/{c}"] = 0.5 * torch.randn(CLUSTERS, width, generator=draw)
     return Local(
         network=network,
-        optimizer=torch.optim.SGD(network.parameters(), lr=config["optimizer"]["lr"]),
-        criterion=build(config, "loss"),
+        optimizer=torch.optim.SGD(network.parameters(), lr=SHIPPED["optimizer"]["lr"]),
+        criterion=build(SHIPPED, "loss"),
         batches=lambda epoch: [],
         epochs=1,
         received=Broadcast(2, {}, shared),
@@ -259,7 +259,7 @@ def remember(name: str, setting: Setting, options: argparse.Namespace) -> dict[s
     """The memory of a variant, measured in a process of its own."""
     command = [sys.executable, __file__, "--probe", name, "--setting", json.dumps(setting)]
     command += ["--threads", str(options.threads), "--memory-steps", str(options.memory_steps)]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, int] = json.loads(answer.splitlines()[-1])
     say(f"{setting.size}: {name} {found['peak'] / 2**20:.0f} MiB")
     return found
@@ -285,9 +285,9 @@ def probe(name: str, setting: Setting, steps: int) -> dict[str, int]:
 LEGEND = """\
 Time: ratio to the FedAvg step of the same turn, median and range over the turns; "best / best" is the ratio of the
 fastest steps, "CPU" the median ratio of CPU seconds of all threads, which other programs disturb less.
-Memory: peak of a fresh process over its first steps, less what it held before network, optimizer and batch were made and
-after a step of a tiny network (resident set on a CPU, `torch.cuda.max_memory_allocated` on a GPU); the ratio is of these
-differences."""
+Memory: peak of a fresh process over its first steps, less what it held before network, optimizer and batch were made
+but after a step of a tiny network (resident set on a CPU, `torch.cuda.max_memory_allocated` on a GPU); the ratio is of
+these differences."""
 
 
 def shown(setting: Setting, rows: dict[str, dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
@@ -22,13 +22,17 @@ Config = dict[str, Any]
 METHODS = "fedbcs_monai.methods"
 """Where a method's bare name is looked up."""
 
+_LOCATOR = ComponentLocator()
+"""Where MONAI's bare names are looked up; it goes through all of MONAI once, at the first question."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML as one expects it: ``1e-4`` is a number, which YAML 1.1 takes for text."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
 
 
 def value_of(text: str) -> Any:
@@ -66,9 +70,9 @@ def find_config(name: str | Path) -> Path:
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration with all files beneath it, and check it.
 
-    A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key such
-    as ``optimizer::lr`` replaces what it names inside, and the
-    number after the last of a list appends. Overrides come last. A method may be given by its bare name.
+    A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key
+    such as ``optimizer::lr`` replaces what it names inside, and the number after the last of a list appends. Overrides
+    come last. A method may be given by its bare name.
 
     Args:
         path: of a YAML or JSON file, or the name of a shipped experiment.
@@ -77,7 +81,10 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     Raises:
         UserError: an unknown key, file or argument; in one line, with the nearest that would have worked.
     """
-    config = _stacked(find_config(path), ())
+    config: Config = {}
+    for file, content in _layers(find_config(path), ()):
+        for key, value in content.items():
+            _set(config, key, value, str(file))
     for key, value in (overrides or {}).items():
         _set(config, key, value, "command line")
     if isinstance(config.get("method"), str):
@@ -111,25 +118,23 @@ def plain(config: Mapping[str, Any]) -> Config:
     return resolved
 
 
-def _stacked(path: Path, above: tuple[Path, ...]) -> Config:
+def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]]:
+    """The files of a stack with their contents, the lowest first."""
     path = path.resolve()
     if path in above:
         raise UserError(f"{path}: stands beneath itself in `stack`")
     content = _read(path)
     below = content.pop("stack", [])
-    if not isinstance(below, Sequence) or isinstance(below, str):
+    if not isinstance(below, list):
         raise UserError(f"{path}: `stack` must be a list of files, got {below!r}")
-    config: Config = {}
     for name in below:
-        beneath = path.parent / name
+        beneath = path.parent / str(name)
         if not beneath.is_file():
             raise UserError(f"{path}: `stack` names {name}, but there is no file {beneath}")
-        config |= _stacked(beneath, (*above, path))
-    if "sites" in content and content["sites"] is not None:
+        yield from _layers(beneath, (*above, path))
+    if content.get("sites"):
         content["sites"] = str(_beside(path, content["sites"]))
-    for key, value in content.items():
-        _set(config, key, value, str(path))
-    return config
+    yield path, content
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -157,16 +162,17 @@ def _set(config: Config, key: str, value: Any, where: str) -> None:
     holder = config.get(first)
     if first == "method" and isinstance(holder, str):
         holder = config["method"] = {"_target_": f"{METHODS}.{_method_named(holder)}"}
+    at: Any = holder
     for name in inner[:-1]:
-        holder = holder[_index(holder, name, key, where)]
-    if isinstance(holder, list) and inner[-1] == str(len(holder)):
-        holder.append(value)
-    elif isinstance(holder, list):
-        holder[_index(holder, inner[-1], key, where)] = value
-    elif isinstance(holder, dict):
-        holder[inner[-1]] = value
+        at = at[_index(at, name, key, where)]
+    if isinstance(at, list) and inner[-1] == str(len(at)):
+        at.append(value)
+    elif isinstance(at, list):
+        at[_index(at, inner[-1], key, where)] = value
+    elif isinstance(at, dict):
+        at[inner[-1]] = value
     else:
-        raise UserError(f"{where}: {key!r} names something inside {first!r}, which is {holder!r}")
+        raise UserError(f"{where}: {key!r} names something inside {first!r}, which is {at!r}")
 
 
 def _index(holder: Any, name: str, key: str, where: str) -> Any:
@@ -182,7 +188,7 @@ def _method_named(name: str) -> str:
     by_lower = {known.lower(): known for known in names}
     if name.lower() not in by_lower:
         raise UserError(f"unknown method {name!r}{_nearest(name, names)}")
-    return by_lower[name.lower()]
+    return str(by_lower[name.lower()])
 
 
 def _check(config: Config) -> None:
@@ -212,12 +218,13 @@ def _components(content: Any, where: str) -> Iterator[tuple[str, Config]]:
 
 def _located(target: str) -> Any:
     if "." not in target:  # a bare name is one of MONAI's
-        target = f"{ComponentLocator().get_component_module_name(target)}.{target}"
+        target = f"{_LOCATOR.get_component_module_name(target)}.{target}"
     module, _, name = target.rpartition(".")
     found, there = optional_import(module, name=name)
     return found if there else None
 
 
 def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known))}"
+    by_lower = {str(one).lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f", did you mean {by_lower[near[0]]!r}?" if near else f"; there are: {', '.join(sorted(known))}"

@@ -98,4 +98,5 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read named tensors from a safetensors file."""
-    return load(path.read_bytes())
+    tensors: dict[str, Tensor] = load(path.read_bytes())
+    return tensors

@@ -20,7 +20,7 @@ CASES = {"nuclei": 24, "prostate": 10}
 FEDBCS = {
     "method": "FedBCS",
     "network_def::recalibrate": [2, 3, 4],
-    "network_def::context": 256,
+    "network_def::context": {"width": 256},
 }
 """What makes FedBCS of a FedAvg configuration."""
 
@@ -45,7 +45,9 @@ def run(options: Namespace) -> None:
         folder / "report.html",
         title=f"FedBCS demo: made-up {options.task} at five hospitals",
         commands=next_commands(folder, options.task),
-        notes=["These images are made up by a program; no patient is shown, and no figure here says anything about one."],
+        notes=[
+            "These images are made up by a program; no patient is shown, and no figure here says anything about one."
+        ],
     )
     say.note(f"done in {(time.perf_counter() - started) / 60:.1f} minutes")
     say.result("report", path=page)

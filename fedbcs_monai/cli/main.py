@@ -68,14 +68,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, **more: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, epilog: str = ""
 ) -> argparse.ArgumentParser:
     return commands.add_parser(
-        name,
-        help=help,
-        description=more.pop("description", help),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        **more,
+        name, help=help, description=help, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 

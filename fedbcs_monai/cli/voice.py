@@ -92,7 +92,9 @@ class Bars(Quiet):
 
     def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Open the bars."""
-        self.note(f"{len(steps)} sites, {sum(steps.values())} steps a round, rounds {done + 1} to {rounds}, in {folder}")
+        self.note(
+            f"{len(steps)} sites, {sum(steps.values())} steps a round, rounds {done + 1} to {rounds}, in {folder}"
+        )
         self.steps = steps
         self.rounds = self.bars.add_task("rounds", total=rounds, completed=done)
         self.site = self.bars.add_task("", total=None)

@@ -67,9 +67,8 @@ class Predictor:
         self._segmentation = build_segmentation(self.config, self._compute)
         try:
             self.network = build_network(self.config, self._compute, read_tensors(weights)).eval()
-        except (RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{weights}: not the weights of {weights.with_name('config.json')} ({reason})") from None
+        except (SafetensorError, UserError) as error:
+            raise UserError(f"{weights}: not weights of the network in its config.json ({error})") from None
 
     def __call__(self, path: str | Path) -> Prediction:
         """Segment one image.

@@ -39,9 +39,9 @@ def train(
 ) -> Path:
     """Run a federation in this process, from the site list to tested models.
 
-    The model is selected on validation cases, the unweighted mean over sites; the test cases are scored once, at the end,
-    for the last round and the selected one. With `best_on_test` they are also followed, only to report what the published
-    code reports. Interrupted, it leaves a checkpoint to resume from, and a resumed run gives the same bits.
+    The model is selected on validation cases, the unweighted mean over sites; the test cases are scored once, at the
+    end, for the last round and the selected one. With `best_on_test` they are also followed, only to report what the
+    published code reports. Interrupted, it leaves a checkpoint to resume from, and a resumed run gives the same bits.
 
     Args:
         config: of `load_config`.
@@ -110,7 +110,9 @@ def _rounds(
                 scores = {update.site: update.metrics for update in aggregator.evaluate(ask)}
                 for site, metrics in scores.items():
                     journal.log(state.round, site, metrics)
-                watch.evaluated(state.round, {site: metrics.get("val_dice", math.nan) for site, metrics in scores.items()})
+                watch.evaluated(
+                    state.round, {site: metrics.get("val_dice", math.nan) for site, metrics in scores.items()}
+                )
                 history |= _bests(history, state.round, scores)
                 if history["best"]["round"] == state.round:
                     write_tensors(journal.folder / MODELS["selected"], state.weights)
@@ -138,9 +140,7 @@ def _bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[
     return bests
 
 
-def _test(
-    config: Mapping[str, Any], federation: Federation, point: Checkpoint, journal: Journal, watch: Watch
-) -> None:
+def _test(config: Mapping[str, Any], federation: Federation, point: Checkpoint, journal: Journal, watch: Watch) -> None:
     """Score the test cases with the last and the selected model, and write the results."""
     write_tensors(journal.folder / MODELS["last"], point.state.weights)
     scores = []

@@ -33,7 +33,7 @@ class Segmentation:
     preprocessing: Transform
     inferer: Callable[..., Tensor]
     postprocessing: Transform
-    device: torch.device = torch.device("cpu")
+    device: torch.device
 
     def prepare(self, item: Item) -> dict[str, Any]:
         """Read and preprocess the image of an item."""

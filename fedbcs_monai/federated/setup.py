@@ -118,9 +118,7 @@ def steps_of(site: Site, config: Mapping[str, Any]) -> int:
     return math.ceil(site.cases / int(config["batch_size"])) * site.epochs
 
 
-def epochs_of(
-    samples: Samples, config: Mapping[str, Any], compute: Compute
-) -> Callable[[int], Iterable[Batch]]:
+def epochs_of(samples: Samples, config: Mapping[str, Any], compute: Compute) -> Callable[[int], Iterable[Batch]]:
     """From a seed to one epoch of batches."""
 
     def epoch(seed: int) -> Iterable[Batch]:

@@ -80,7 +80,9 @@ class Site:
             network=self.network,
             optimizer=optimizer,
             criterion=self.criterion,
-            batches=lambda epoch: self._heard(seed_of(self.seed, received.round, self.name, epoch), lambda: local.steps),
+            batches=lambda epoch: self._heard(
+                seed_of(self.seed, received.round, self.name, epoch), lambda: local.steps
+            ),
             epochs=self.epochs,
             received=received,
             memory=self.memory,
@@ -92,9 +94,7 @@ class Site:
         self.private = {name: weights.pop(name) for name in sorted(method.private(self.network))}
         self.moments = {} if self.reset_optimizer else moments_of(optimizer)
         metrics = {name: float(total) / max(local.steps, 1) for name, total in local.terms.items()}
-        return Update(
-            self.name, self.cases, weights, shared, {**metrics, "seconds": time.perf_counter() - started}
-        )
+        return Update(self.name, self.cases, weights, shared, {**metrics, "seconds": time.perf_counter() - started})
 
     def evaluate(self, weights: Tensors) -> dict[str, float]:
         """The site's scores of some weights, under its private tensors."""

@@ -19,7 +19,8 @@ def cosines(dot: Tensor, square: Tensor, prototypes: Tensor) -> Tensor:
         (N, P), in [-1, 1]. A vector shorter than 1e-8 has cosines near 0.
     """
     lengths = square.clamp_min(LENGTH_FLOOR**2).sqrt()[:, None] * prototypes.norm(dim=1).clamp_min(LENGTH_FLOOR)
-    return dot / lengths
+    similarity: Tensor = dot / lengths
+    return similarity
 
 
 def info_nce(similarity: Tensor, positive: Tensor, temperature: float) -> Tensor:

@@ -102,8 +102,9 @@ class Method:
     def train(self, local: Local) -> Tensors:
         """One round: epochs of steps; returns what `finish` sends."""
         self.begin(local)
-        for local.epoch in range(local.epochs):
-            for batch in local.batches(local.epoch):
+        for epoch in range(local.epochs):
+            local.epoch = epoch
+            for batch in local.batches(epoch):
                 self.step(local, batch)
         return self.finish(local)
 

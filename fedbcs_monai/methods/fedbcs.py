@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
@@ -151,9 +151,9 @@ class FedBCS(Method):
                 contrasts.append(contrast(similarity[rows], positive, self.tau).mean())
             squared = square[rows] - 2 * dot[rows, len(known.clusters) + n] + known.means[c].square().sum()
             distances.append(squared.mean() / (len(known.means[c]) if self.consistency == "mean" else 1))
-        terms = local.record("consistency", sum(distances) / len(distances))
+        terms = local.record("consistency", torch.stack(distances).mean())
         if contrasts:
-            terms = terms + local.record("contrast", sum(contrasts) / len(distances))
+            terms = terms + local.record("contrast", torch.stack(contrasts).sum() / len(distances))
         return terms
 
     def draw(self, pixels: Tensor, classes: Sequence[int]) -> Tensor:
@@ -218,9 +218,7 @@ def read_prototypes(shared: Tensors, device: torch.device) -> Prototypes | None:
     )
 
 
-def streams_of(
-    network: Segmenter, features: Features
-) -> Iterator[tuple[str, ContextFusion, list[Tensor], torch.Size]]:
+def streams_of(network: Segmenter, features: Features) -> Iterator[tuple[str, ContextFusion, list[Tensor], torch.Size]]:
     """Each stream's name, fusion, chosen levels, and the size of its embedding."""
     fusions = network.fusion
     if not isinstance(fusions, Fusions):

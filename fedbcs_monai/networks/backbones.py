@@ -1,6 +1,6 @@
 """The levels of MONAI's BasicUNet, UNet, DynUNet and SegResNet, and the one function that puts a segmenter together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
@@ -8,7 +8,7 @@ from torch import nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.choices import known
-from fedbcs_monai.networks.frequency import GATES
+from fedbcs_monai.networks.frequency import StyleRecalibration
 from fedbcs_monai.networks.fusion import Fusions
 from fedbcs_monai.networks.segmenter import Segmenter
 
@@ -50,8 +50,9 @@ def build_segmenter(
     features: Sequence[int] = (32, 64, 128, 256, 512),
     norm: str = "group",
     recalibrate: Sequence[int] = (),
-    gate: str = "adaptive",
-    context: int = 0,
+    recalibrate_decoder: Sequence[int] = (),
+    style: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
     dropout: float = 0.0,
 ) -> Segmenter:
     """Put a MONAI network, its levels, style recalibration and context fusion together.
@@ -75,12 +76,13 @@ def build_segmenter(
             depends on its batch, also in evaluation; the authors' code).
         recalibrate: encoder levels behind which style recalibration goes, 1 is full resolution. () is the plain
             network; the authors' code uses (2, 3, 4).
-        gate: of the recalibration, see `StyleRecalibration`.
-        context: channels per level of the context fusion; 0 is none.
+        recalibrate_decoder: decoder levels likewise; the authors' code recalibrates none.
+        style: arguments of `StyleRecalibration` besides the channels, such as its gate.
+        context: arguments of the context fusion (`Fusions`) besides the channels, such as its width; None is none.
         dropout: probability in every block; 0 is none.
     """
     known("norm", norm, NORMS)
-    known("gate", gate, GATES)
+    StyleRecalibration(features[0], **style or {})  # also where it is not used, a wrong argument is an error
     if spatial_dims not in (2, 3):
         raise UserError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
     build = _BUILDERS[known("backbone", backbone, _BUILDERS)]
@@ -89,24 +91,29 @@ def build_segmenter(
     network, encoder, decoder = build(
         _Plan(spatial_dims, in_channels, out_channels, tuple(features), NORMS[norm], dropout)
     )
-    for level in recalibrate:
+    for level in (*recalibrate, *recalibrate_decoder):
         if not 1 <= level <= len(encoder):
-            raise UserError(f"{backbone} has encoder levels 1 to {len(encoder)}, cannot recalibrate level {level}")
+            raise UserError(f"{backbone} has levels 1 to {len(encoder)}, cannot recalibrate level {level}")
+    inner = [_of_one_input(decoder[level - 1], network) for level in recalibrate_decoder]
     segmenter = Segmenter(
         network,
         encoder,
         decoder,
-        [encoder[level - 1] for level in sorted(set(recalibrate))],
-        gate,
+        [encoder[level - 1] for level in recalibrate] + inner,
+        style,
         in_channels=in_channels,
         spatial_dims=spatial_dims,
     )
-    if context:
-        channels = [
-            [level.channels for level in levels] for levels in (segmenter.encoder_levels, segmenter.decoder_levels)
-        ]
-        segmenter.fusion = Fusions(*channels, context)
+    if context is not None:
+        down, up = ([level.channels for level in s] for s in (segmenter.encoder_levels, segmenter.decoder_levels))
+        segmenter.fusion = Fusions(down, up, **context)
     return segmenter
+
+
+def _of_one_input(name: str, network: nn.Module) -> str:
+    """The last part of a decoder block: BasicUNet's and DynUNet's blocks take the skip as a second input."""
+    parts = dict(network.get_submodule(name).named_children())
+    return next((f"{name}.{part}" for part in ("convs", "conv_block") if part in parts), name)
 
 
 def _basic_unet(plan: _Plan) -> _Named:

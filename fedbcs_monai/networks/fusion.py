@@ -1,6 +1,7 @@
 """Context fusion (CDPA): several levels brought to one embedding, without building it.
 
-The fused embedding of a stream (encoder or decoder) is, with ``up`` for nearest resizing and ``[a, b]`` for concatenation,
+The fused embedding of a stream (encoder or decoder) is, with ``up`` for nearest resizing and ``[a, b]`` for
+concatenation,
 
     e = [ conv_1[f_1, up g], conv_2[f_2, up g], ... ]                    (Zhao et al., AAAI 2026, eq. 10-12)
 
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 
@@ -102,14 +103,13 @@ class ContextFusion(nn.Module):
             return Products(feature @ prototypes.T, feature.square().sum(1))
         dot = prototypes.new_zeros(())
         square = prototypes.new_zeros(())
-        widths = [conv.out_features for conv in self._linears()]
-        for k, (conv, q) in enumerate(zip(self._linears(), prototypes.split(widths, dim=1), strict=True)):
+        for k, (conv, q) in enumerate(zip(self._linears(), prototypes.chunk(len(self.partners), dim=1), strict=True)):
             level, partner = levels[k], levels[self.partners[k]]
             cells, back = _cells(anchors, size, level.shape)
             f = gather(level, cells)
             deep_cells, deep_back = _cells(cells, level.shape[2:], partner.shape)
             g = gather(partner, deep_cells)
-            a, b = conv.weight.split([level.shape[1], partner.shape[1]], dim=1)
+            a, b = conv.weight[:, : level.shape[1]], conv.weight[:, level.shape[1] :]
             deep_dot = g @ (q @ b).T + q @ conv.bias
             deep_square = (g * (g @ (b.T @ b) + 2 * conv.bias @ b)).sum(1) + conv.bias.square().sum()
             cross = 2 * (g @ (b.T @ a) + conv.bias @ a)
@@ -135,9 +135,7 @@ class ContextFusion(nn.Module):
         for k, (conv, partner) in enumerate(zip(self._linears(), self.partners, strict=True)):
             shares = nearest_adjoint(classes, levels[k].shape[2:])
             deep_shares = nearest_adjoint(shares, levels[partner].shape[2:])
-            joint = torch.cat(
-                [_weighted_sums(levels[k], shares), _weighted_sums(levels[partner], deep_shares)], dim=1
-            )
+            joint = torch.cat([_weighted_sums(levels[k], shares), _weighted_sums(levels[partner], deep_shares)], dim=1)
             parts.append(joint @ conv.weight.T.to(joint) + counts[:, None] * conv.bias)
         return ClassSums(torch.cat(parts, dim=1), counts)
 
@@ -224,7 +222,16 @@ def _reads(length: int, wanted: int, like: Tensor) -> Tensor:
 
 
 def _cells(positions: Tensor, size: Sequence[int], shape: torch.Size) -> tuple[Tensor, Tensor]:
-    """The distinct cells of a (B, C, *shape[2:]) map that positions in (B, *size) read, and which of them each reads."""
+    """The distinct cells of a (B, C, *shape[2:]) map that positions in (B, *size) read, and which of them each reads.
+
+    Args:
+        positions: flat, distinct, (N,).
+        size: of the map that they are positions in.
+        shape: of the map that is read.
+
+    Returns:
+        flat cells, ascending; for each position the index of its cell among them.
+    """
     if torch.Size(size) == shape[2:]:
         return positions, torch.arange(len(positions), device=positions.device)
     cell = torch.zeros_like(positions)

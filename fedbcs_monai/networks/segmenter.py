@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
         decoder: the same for the decoder, shallow first.
         recalibrate: dotted names of modules of one input behind which FSR is put, in the main path: skips, deeper
             layers and `features` see the recalibrated map (Zhao et al., AAAI 2026, eq. 8). () is the plain network.
-        gate: see `StyleRecalibration`.
+        style: arguments of `StyleRecalibration` besides the channels.
         fusion: a module that a training method uses. It is trained and sent with the rest, but `forward` never calls it
             and scripting leaves it out.
         in_channels: of the image.
@@ -63,7 +63,7 @@ class Segmenter(nn.Module):
         encoder: Sequence[str],
         decoder: Sequence[str],
         recalibrate: Sequence[str] = (),
-        gate: str = "adaptive",
+        style: Mapping[str, Any] | None = None,
         fusion: nn.Module | None = None,
         *,
         in_channels: int,
@@ -78,7 +78,7 @@ class Segmenter(nn.Module):
         self.encoder_levels = tuple(levels[name] for name in encoder)
         self.decoder_levels = tuple(levels[name] for name in decoder)
         for name in recalibrate:
-            block = StyleRecalibration(levels[name].channels, gate)
+            block = StyleRecalibration(levels[name].channels, **style or {})
             backbone.set_submodule(name, nn.Sequential(backbone.get_submodule(name), block))
 
     def forward(self, image: Tensor) -> Tensor:

@@ -40,5 +40,5 @@ def cluster_means(vectors: Tensor) -> Tensor:
         (S, D), 1 <= S <= n.
     """
     labels = finch_labels(vectors)
-    firsts = sorted({int(label): n for n, label in reversed(list(enumerate(labels.tolist())))}.items(), key=lambda x: x[1])
-    return torch.stack([vectors[labels == label].mean(0) for label, _ in firsts])
+    by_first_member = dict.fromkeys(labels.tolist())
+    return torch.stack([vectors[labels == label].mean(0) for label in by_first_member])

@@ -90,7 +90,7 @@ def test_recalibrated_map_is_what_skips_deeper_layers_and_features_see():
 
 
 def test_a_decoder_level_can_be_recalibrated():
-    network = segmenter(recalibrate=["join"], gate="scalar").eval()
+    network = segmenter(recalibrate=["join"], style={"gate": "scalar"}).eval()
     assert torch.equal(network.features(image()).logits, network.backbone.head(network.features(image()).decoder[0]))
     assert network.backbone.join[1].weight.shape == (4,)
 

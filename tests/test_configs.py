@@ -1,0 +1,247 @@
+"""Configurations: every shipped one can be built, and what is misspelt is named with what was meant."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from fedbcs_monai.config import build, find_config, load_config, plain, shipped, value_of
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.setup import build_segmentation, compute_of
+from fedbcs_monai.keys import KEYS
+from fedbcs_monai.networks import Segmenter
+
+CONFIGS = shipped() / "configs"
+EXPERIMENTS = sorted((CONFIGS / "experiments").glob("*.yaml"))
+SMALL = {"network_def::features": [8, 8, 8, 8, 8], "device": "cpu", "threads": 1}
+MISSING = object()
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+def written(folder: Path, name: str = "mine.yaml", **content) -> Path:
+    """A configuration on top of a shipped one."""
+    path = folder / name
+    path.write_text(yaml.safe_dump({"stack": [str(CONFIGS / "experiments" / "nuclei_fedavg.yaml")], **content}))
+    return path
+
+
+def inside(config, key: str):
+    """What ``a::b::0`` names, or MISSING."""
+    for name in key.split("::"):
+        if isinstance(config, list) and name.isdigit() and int(name) < len(config):
+            config = config[int(name)]
+        elif isinstance(config, dict) and name in config:
+            config = config[name]
+        else:
+            return MISSING
+    return config
+
+
+def leaves(key: str, value):
+    """Every number or text that a key sets, with its full name."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(f"{key}::{name}", inner)
+    else:
+        yield key, value
+
+
+def stack_of(path: Path) -> list[Path]:
+    return [(path.parent / name).resolve() for name in value_of(path.read_text()).get("stack", [])]
+
+
+def loaded(folder: Path, stack: list[Path]):
+    (folder / "stack.json").write_text(json.dumps({"stack": [str(path) for path in stack]}))
+    return load_config(folder / "stack.json")
+
+
+def repeats(layer: Path, beneath) -> list[str]:
+    """Keys of a file whose value is there already; what replaces another kind of component may repeat its arguments."""
+    content = value_of(layer.read_text())
+    content.pop("stack", None)
+    changing = {
+        key: value
+        for key, value in content.items()
+        if not isinstance(value, dict) or inside(beneath, f"{key}::_target_") in (MISSING, value.get("_target_"))
+    }
+    pairs = [pair for key, value in changing.items() for pair in leaves(key, value)]
+    return [key for key, value in pairs if not key.endswith("_target_") and inside(beneath, key) == value]
+
+
+# What is shipped.
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=names(EXPERIMENTS))
+def test_every_component_of_an_experiment_can_be_built(path):
+    config = load_config(path, SMALL)
+    assert set(config) <= set(KEYS)
+    network = build(config, "network_def")
+    assert isinstance(network, Segmenter)
+    build_segmentation(config, compute_of(config))
+    build(config, "optimizer", params=list(network.parameters())).step()
+    for key in ("method", "loss", "slicing", "augmentation"):
+        assert (build(config, key) is None) == (config[key] is None)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=names(EXPERIMENTS))
+def test_no_key_is_set_to_the_value_it_has_beneath(path, tmp_path):
+    beneath, repeated = [], []
+    for layer in [*stack_of(path), path]:
+        if beneath and (layer == path or not stack_of(layer)):
+            repeated += [f"{layer.name}: {key}" for key in repeats(layer, loaded(tmp_path, beneath))]
+        beneath.append(layer)
+    assert repeated == []
+
+
+def test_a_shipped_experiment_is_found_by_its_name():
+    assert find_config("nuclei_fedavg") == CONFIGS / "experiments" / "nuclei_fedavg.yaml"
+    assert load_config("nuclei_fedavg") == load_config(CONFIGS / "experiments" / "nuclei_fedavg.yaml")
+
+
+def test_what_a_run_writes_down_can_be_loaded_again(tmp_path):
+    config = load_config("prostate_fedbcs", {"rounds": 3})
+    (tmp_path / "config.json").write_text(json.dumps(plain(config)))
+    assert load_config(tmp_path / "config.json") == plain(config)
+
+
+# Stacking.
+
+
+def test_a_later_file_wins_and_the_command_line_over_all(tmp_path):
+    path = written(tmp_path, rounds=7, epochs=2)
+    config = load_config(path, {"rounds": 9})
+    assert (config["rounds"], config["epochs"], config["batch_size"]) == (9, 2, 6)
+
+
+def test_a_stack_that_loops_is_refused(tmp_path):
+    for name, beneath in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"stack: [{beneath}.yaml]")
+    with pytest.raises(UserError, match=r"a\.yaml: stands beneath itself"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_the_same_file_may_stand_beneath_two_others(tmp_path):
+    for name, content in (("base", "rounds: 5"), ("a", "stack: [base.yaml]"), ("b", "stack: [base.yaml]")):
+        (tmp_path / f"{name}.yaml").write_text(content)
+    (tmp_path / "top.yaml").write_text("stack: [a.yaml, b.yaml]")
+    assert load_config(tmp_path / "top.yaml")["rounds"] == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stack: [beneath.yaml]", "names beneath.yaml, but there is no file"),
+        ("stack: beneath.yaml", "must be a list of files"),
+        ("[rounds, 5]", "is a mapping of keys to values, got list"),
+        ("rounds: [5", "not a readable configuration"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path, text, message):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=rf"mine\.yaml.*{message}") as error:
+        load_config(tmp_path / "mine.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_site_list_lies_beside_its_configuration_or_in_the_working_folder(tmp_path):
+    (tmp_path / "sites.json").touch()
+    assert load_config(written(tmp_path, sites="sites.json"))["sites"] == str(tmp_path / "sites.json")
+    assert load_config(written(tmp_path, sites="elsewhere.json"))["sites"] == "elsewhere.json"
+
+
+# Overrides.
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rounds", 5),
+        ("optimizer::lr", 0.5),
+        ("optimizer::momentum", 0.9),
+        ("augmentation::transforms::0::roi_size", [8, 8]),
+        ("preprocessing::transforms::1", {"_target_": "Identityd", "keys": "image"}),
+        ("augmentation::transforms::4", {"_target_": "Identityd", "keys": "image"}),  # one more than there are
+    ],
+)
+def test_an_override_changes_what_it_names_and_nothing_else(key, value):
+    before, after = load_config("nuclei_fedavg"), load_config("nuclei_fedavg", {key: value})
+    assert inside(after, key) == value != inside(before, key)
+    changed = deepcopy(after)
+    holder = inside(changed, key.rpartition("::")[0]) if "::" in key else changed
+    last = int(key.rpartition("::")[2]) if isinstance(holder, list) else key.rpartition("::")[2]
+    if inside(before, key) is MISSING:
+        del holder[last]
+    else:
+        holder[last] = inside(before, key)
+    assert changed == before
+
+
+def test_what_is_appended_runs_last():
+    clip = {"_target_": "ScaleIntensityd", "keys": "image"}
+    transforms = build(load_config("nuclei_fedavg", {"augmentation::transforms::4": clip}), "augmentation").transforms
+    assert [type(transform).__name__ for transform in transforms][-2:] == ["RandFlipd", "ScaleIntensityd"]
+
+
+def test_a_setting_of_a_method_named_bare_can_be_overridden():
+    config = load_config("nuclei_fedavg", {"method": "fedbcs", "method::tau": 0.2})
+    assert build(config, "method").tau == 0.2
+
+
+def test_scientific_notation_is_a_number_with_and_without_a_point(tmp_path):
+    (tmp_path / "mine.yaml").write_text("stack: []\noptimizer: {lr: 1e-4, weight_decay: 1.0e-4}")
+    assert load_config(tmp_path / "mine.yaml")["optimizer"] == {"lr": 1e-4, "weight_decay": 1e-4}
+    assert value_of("2E5") == 2e5
+    assert value_of("1e") == "1e"
+
+
+# What is misspelt.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"round": 5}, "command line: unknown key 'round', did you mean 'rounds'?"),
+        ({"optimiser::lr": 5}, "unknown key 'optimiser', did you mean 'optimizer'?"),
+        ({"network_def::feature": [8]}, r"network_def .*unknown argument 'feature', did you mean 'features'?"),
+        ({"optimizer::learning_rate": 1}, r"optimizer \(torch.optim.SGD\): unknown argument 'learning_rate'"),
+        ({"method": "fedbc"}, "unknown method 'fedbc', did you mean 'FedBCS'?"),
+        ({"method": "fedbcs", "method::tou": 1}, "unknown argument 'tou', did you mean 'tau'?"),
+        ({"loss::_target_": "DiceCLoss"}, "loss: there is no .*DiceCLoss' to be built"),
+        ({"method::_target_": "fedbcs_monai.methods.FedBC"}, "method: there is no .*FedBC' to be built"),
+        ({"augmentation::transforms::9": {}}, "names something that is not there: '9'"),
+        ({"optimizer::lr::deep": 1}, "'optimizer::lr::deep' names something"),
+        ({"rounds::deep": 1}, "'rounds::deep' names something inside 'rounds', which is 400"),
+        ({"augmentation::transforms::first": {}}, "names something that is not there: 'first'"),
+    ],
+    ids=lambda case: "-".join(case) if isinstance(case, dict) else "",
+)
+def test_what_is_misspelt_is_named_with_the_nearest(overrides, message):
+    with pytest.raises(UserError, match=message.replace("?", r"\?")) as error:
+        load_config("nuclei_fedavg", overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_experiment_lists_the_shipped_ones():
+    with pytest.raises(UserError, match=r"no configuration 'nuclei_fedavgg'.*nuclei_fedavg.*prostate_fedbcs"):
+        load_config("nuclei_fedavgg")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "message"),
+    [
+        ({"method": "FedBCS", "method::tau": -1}, "method", "cannot build 'method': tau is -1"),
+        ({"network_def::norm": "groups"}, "network_def", "cannot build 'network_def': unknown norm 'groups'"),
+        ({"optimizer::lr": -1}, "optimizer", "cannot build 'optimizer': Invalid learning rate"),
+    ],
+    ids=str,
+)
+def test_what_a_constructor_refuses_names_the_key(overrides, key, message):
+    filled = {"params": [torch.zeros(1, requires_grad=True)]} if key == "optimizer" else {}
+    with pytest.raises(UserError, match=message):
+        build(load_config("nuclei_fedavg", overrides), key, **filled)

@@ -1,0 +1,56 @@
+"""Imports point down: no room imports one above it or beside it, and some libraries have rooms of their own."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import fedbcs_monai
+
+FLOORS = {
+    "cli": 6,
+    **dict.fromkeys(["drivers", "clinical", "report"], 5),
+    "federated": 4,
+    "methods": 3,
+    **dict.fromkeys(["networks", "losses", "prototypes", "data", "evaluation"], 2),
+    "messages": 1,
+    **dict.fromkeys(["tensors", "config"], 0),
+    **dict.fromkeys(["errors", "keys", "version"], -1),
+}
+PLACES = {
+    "monai.fl": ("drivers/monai_client.py",),
+    "nvflare": ("drivers/flare/",),
+    "finch": ("prototypes/clustering.py",),
+    **dict.fromkeys(["itk", "nibabel", "pydicom", "highdicom"], ("clinical/", "data/")),
+}
+
+
+def imports() -> Iterator[tuple[str, str]]:
+    """Every file but the package's own, and the dotted name of everything it imports, wherever in the file."""
+    package = Path(fedbcs_monai.__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        if path != package / "__init__.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
+                else:
+                    continue
+                yield from ((path.relative_to(package).as_posix(), name) for name in names)
+
+
+def points_down(file: str, name: str) -> bool:
+    mine, other = file.split("/")[0].removesuffix(".py"), name.split(".")[1]
+    return mine == other or FLOORS[other] < FLOORS[mine]
+
+
+def test_imports_are_absolute_and_point_down():
+    ours = [(file, name) for file, name in imports() if name.startswith(("fedbcs_monai.", "."))]
+    assert len(ours) > 100
+    assert [pair for pair in ours if pair[1].startswith(".") or not points_down(*pair)] == []
+
+
+def test_libraries_keep_to_their_rooms():
+    for library, places in PLACES.items():
+        importing = {file for file, name in imports() if f"{name}.".startswith(f"{library}.")}
+        assert {file for file in importing if not file.startswith(places)} == set(), library
