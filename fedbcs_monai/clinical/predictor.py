@@ -11,18 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from fedbcs_monai.clinical.images import Source, find_images, read_source
 from fedbcs_monai.clinical.measures import measures, warnings
-from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import build_network, build_segmentation, compute_of
-from fedbcs_monai.tensors import read_tensors
+from fedbcs_monai.federated.setup import build_segmentation
+from fedbcs_monai.federated.trained import load_trained
 from fedbcs_monai.version import __version__
-
-WEIGHTS = {"selected": "model.safetensors", "last": "last.safetensors"}
-"""Weights in a run folder: of the round selected on validation cases, and of the last round."""
 
 
 class Prediction(NamedTuple):
@@ -46,7 +41,7 @@ class Prediction(NamedTuple):
 class Predictor:
     """A trained model, ready for images. Research software: not a medical device.
 
-    The configuration of a run names the classes to be built: take run folders only from those whose code you would run.
+    See `load_trained` for what it trusts.
 
     Args:
         model: a run folder, or a file of weights beside its ``config.json``.
@@ -58,17 +53,11 @@ class Predictor:
     """
 
     def __init__(self, model: str | Path, device: str = "auto", which: str = "selected") -> None:
-        weights = _weights(Path(model), which)
-        self.config = _config(weights.with_name("config.json"), device)
+        self.config, self.network, self._compute, weights = load_trained(Path(model), which, device)
         self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
         self.pictures = "PictureReader" in json.dumps(self.config["reading"])  # else volumes
         self._classes = int(self.config["network_def"].get("out_channels", 2))
-        self._compute = compute_of(self.config)
         self._segmentation = build_segmentation(self.config, self._compute)
-        try:
-            self.network = build_network(self.config, self._compute, read_tensors(weights)).eval()
-        except (SafetensorError, UserError) as error:
-            raise UserError(f"{weights}: not weights of the network in its config.json ({error})") from None
 
     def __call__(self, path: str | Path) -> Prediction:
         """Segment one image.
@@ -103,33 +92,3 @@ class Predictor:
             "device": self._compute.torch_device.type,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-
-
-def _weights(model: Path, which: str) -> Path:
-    if which not in WEIGHTS:
-        raise UserError(f"which model is {which!r}: choose one of {', '.join(WEIGHTS)}")
-    if model.is_file() and which != "selected":
-        raise UserError(f"{model}: is one model; name its run folder to choose the {which} one")
-    weights = model / WEIGHTS[which] if model.is_dir() else model
-    for path, what in ((weights, "weights"), (weights.with_name("config.json"), "configuration")):
-        if not path.is_file():
-            raise UserError(f"{path}: no {what} of a model there; give the folder of a finished run")
-    return weights
-
-
-def _config(path: Path, device: str) -> Config:
-    config = load_config(path, {"device": device, "compile": False, "threads": 0})
-    needed = (
-        "seed",
-        "precision",
-        "channels_last",
-        "network_def",
-        "reading",
-        "preprocessing",
-        "inferer",
-        "postprocessing",
-    )
-    missing = [key for key in needed if config.get(key) is None]
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; give the config.json that the run wrote")
-    return config

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation import CaseScore, CaseScorer
-from fedbcs_monai.federated.setup import build_segmentation, load_run
+from fedbcs_monai.evaluation.cases import CaseScore, CaseScorer
+from fedbcs_monai.federated.setup import build_segmentation
+from fedbcs_monai.federated.trained import load_trained
 from fedbcs_monai.federated.watch import Watch
 
 
@@ -22,7 +23,7 @@ def evaluate(
     """Every score of every case that has a label, on its own grid.
 
     Args:
-        run: run folder.
+        run: run folder, or a file of weights beside its ``config.json``.
         sites: site list; None: the run's own.
         part: ``train``, ``val`` or ``test``.
         fold: of the site list; None: the run's own.
@@ -31,7 +32,7 @@ def evaluate(
         watch: hears of progress.
     """
     watch = watch or Watch()
-    config, network, compute = load_run(run, model, device)
+    config, network, compute, _ = load_trained(run, model, device)
     segmentation = build_segmentation(config, compute)
     scores: dict[str, list[CaseScore]] = {}
     for name, site in sorted(read_sites(Path(sites or config["sites"])).items()):

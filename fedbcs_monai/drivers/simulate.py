@@ -14,7 +14,8 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fedbcs_monai.federated.journal import Journal, environment, open_folder
-from fedbcs_monai.federated.setup import MODELS, Federation, set_up, steps_of
+from fedbcs_monai.federated.setup import Federation, set_up, steps_of
+from fedbcs_monai.federated.trained import WEIGHTS
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, Update
 from fedbcs_monai.tensors import read_tensors, write_tensors
@@ -115,7 +116,7 @@ def _rounds(
                 )
                 history |= _bests(history, state.round, scores)
                 if history["best"]["round"] == state.round:
-                    write_tensors(journal.folder / MODELS["selected"], state.weights)
+                    write_tensors(journal.folder / WEIGHTS["selected"], state.weights)
             history["seconds"] = time.perf_counter() - started
             point = Checkpoint(state, {site.name: site.state() for site in federation.sites}, history)
             if state.round % config["checkpoint_every"] == 0:
@@ -142,10 +143,10 @@ def _bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[
 
 def _test(config: Mapping[str, Any], federation: Federation, point: Checkpoint, journal: Journal, watch: Watch) -> None:
     """Score the test cases with the last and the selected model, and write the results."""
-    write_tensors(journal.folder / MODELS["last"], point.state.weights)
+    write_tensors(journal.folder / WEIGHTS["last"], point.state.weights)
     scores = []
     network = federation.network
-    for model, file in MODELS.items():
+    for model, file in WEIGHTS.items():
         network.load_state_dict(read_tensors(journal.folder / file))
         network.eval()
         for name, scorer in federation.scorers.items():

@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation import CaseScore, Example
+from fedbcs_monai.evaluation.cases import CaseScore, Example
 from fedbcs_monai.tensors import write_atomically
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")

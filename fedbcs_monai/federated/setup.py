@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import Config, build, load_config
+from fedbcs_monai.config import build
 from fedbcs_monai.data import Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation import CaseScorer, Segmentation
+from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.watch import Watch
@@ -22,10 +22,7 @@ from fedbcs_monai.messages import State
 from fedbcs_monai.methods import Method
 from fedbcs_monai.methods.base import Batch
 from fedbcs_monai.networks import Segmenter
-from fedbcs_monai.tensors import Tensors, detached, read_tensors
-
-MODELS = {"selected": "model.safetensors", "last": "last.safetensors"}
-"""Files of a run folder: the round selected on validation cases, and the last."""
+from fedbcs_monai.tensors import Tensors, detached
 
 
 @dataclass(frozen=True)
@@ -179,25 +176,3 @@ def build_segmentation(config: Mapping[str, Any], compute: Compute) -> Segmentat
         postprocessing=build({**config, "preprocessing": preprocessing}, "postprocessing"),
         device=compute.torch_device,
     )
-
-
-def load_run(run: Path, model: str = "selected", device: str = "auto") -> tuple[Config, Segmenter, Compute]:
-    """Configuration, trained network in evaluation mode, and device of a run folder.
-
-    Args:
-        run: folder that training wrote.
-        model: ``selected`` or ``last``.
-        device: see `Compute`.
-
-    Raises:
-        UserError: no run there, or weights that are not those of its configuration.
-    """
-    if model not in MODELS:
-        raise UserError(f"model is {model!r}: choose one of {', '.join(MODELS)}")
-    if not (run / "config.json").is_file() or not (run / MODELS[model]).is_file():
-        raise UserError(f"{run}: not a finished run, it needs config.json and {MODELS[model]}")
-    config = load_config(run / "config.json", {"device": device})
-    compute = compute_of(config)
-    network = build_network(config, compute, read_tensors(run / MODELS[model]))
-    network.eval()
-    return config, network, compute

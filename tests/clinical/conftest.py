@@ -39,4 +39,4 @@ def models(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture
 def bright(monkeypatch):
     """Every predictor marks what is bright, instead of running its network."""
-    monkeypatch.setattr("fedbcs_monai.clinical.predictor.build_network", lambda *_: Bright())
+    monkeypatch.setattr("fedbcs_monai.federated.trained.build_network", lambda *_: Bright())

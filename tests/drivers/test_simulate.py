@@ -12,7 +12,7 @@ import pytest
 from fedbcs_monai.data.sites import read_sites
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation import CaseScorer
+from fedbcs_monai.evaluation.cases import CaseScorer
 from fedbcs_monai.federated.checkpoint import read_checkpoint
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.tensors import read_tensors
