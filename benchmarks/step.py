@@ -232,8 +232,9 @@ def measure(setting: Setting, options: argparse.Namespace) -> dict[str, dict[str
             for name in names:
                 if name != "fedavg" or not plain:
                     ratios = {f"{clock}_ratio": took[name][clock] / base[clock] for clock in base}
-                    seconds[name].append({**took[name], **ratios})
-            say(f"{setting.size}: turn {turn + 1}: " + ", ".join(f"{n} {t['wall']:.2f} s" for n, t in took.items()))
+                    seconds[name].append({**took[name], **ratios, "fedavg_wall": base["wall"]})
+            clocks = ", ".join(f"{name} {t['wall']:.2f} s, CPU {t.get('cpu', 0):.2f} s" for name, t in took.items())
+            say(f"{setting.size}: turn {turn + 1}: {clocks}")
     return {
         name: {"title": VARIANTS[name].title, "seconds": seconds[name], "memory": memory.get(name)}
         for name in options.variants
@@ -305,7 +306,6 @@ def shown(setting: Setting, rows: dict[str, dict[str, Any]]) -> str:
         "memory / FedAvg",
     ]
     base = rows["fedavg"]
-    fastest = min(turn["wall"] for turn in base["seconds"])
     lines = []
     for row in rows.values():
         walls = [turn["wall"] for turn in row["seconds"]]
@@ -320,7 +320,7 @@ def shown(setting: Setting, rows: dict[str, dict[str, Any]]) -> str:
                 f"{min(walls):.3f}",
                 f"{statistics.median(ratios):.3f}",
                 f"{min(ratios):.2f} to {max(ratios):.2f}",
-                f"{min(walls) / fastest:.3f}",
+                f"{min(walls) / min(turn['fedavg_wall'] for turn in row['seconds']):.3f}",
                 f"{statistics.median(cpu):.3f}" if cpu else "-",
                 f"{memory['peak'] / 2**20:.0f}" if memory else "-",
                 f"{memory['peak'] / base['memory']['peak']:.3f}" if memory else "-",

@@ -66,7 +66,7 @@ def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
     def load(experiment: str = "nuclei_fedavg", **overrides: Any) -> Config:
         here = {"sites": str(nuclei_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
-        context = {"network_def::context": 4} if "fedbcs" in experiment else {}
+        context = {"network_def::context::width": 4} if "fedbcs" in experiment else {}
         return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **overrides})
 
     return load

@@ -33,9 +33,9 @@ def test_the_mean_of_one_part_is_that_part_bit_for_bit():
     assert all(torch.equal(mean([(CLIENTS[0], 8)])[name], CLIENTS[0][name]) for name in "wb")
 
 
-def test_sums_do_not_lose_small_parts():
-    parts = [({"w": torch.tensor([2.0**24])}, 1), *[({"w": torch.ones(1)}, 1)] * 3]
-    assert mean(parts)["w"].item() == (2**24 + 3) / 4 + 0.25  # the nearest float32; summed in float32 it is 2**22
+def test_sums_are_kept_in_double_precision():
+    values = (2.0**24, 1.0, -(2.0**24), 2.0)  # in single precision the 1 is lost
+    assert mean(({"w": torch.tensor([value])}, 1) for value in values)["w"].item() == 0.75
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -14,14 +14,16 @@ def run(options: Namespace) -> None:
     output = options.output or options.folder / "sites.json"
     if output.exists() and not options.overwrite:
         raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
-    sites = list_sites(
-        options.folder,
-        cases_csv=options.cases,
-        folds=options.folds,
-        seed=options.seed,
-        unseen=options.unseen,
-        modality=options.modality,
-    )
+    with say.progress("checking files") as progress:
+        sites = list_sites(
+            options.folder,
+            cases_csv=options.cases,
+            folds=options.folds,
+            seed=options.seed,
+            unseen=options.unseen,
+            modality=options.modality,
+            progress=progress,
+        )
     write_sites(output, sites, options.task)
     columns = ["site", "patients", "train", "val", "test"]
     say.table(

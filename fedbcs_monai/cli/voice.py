@@ -3,7 +3,8 @@
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ class Quiet(Watch):
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """A table of results."""
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A function that hears how much is done, and of how much."""
+        yield lambda done, total: None
 
 
 class Lines(Quiet):
@@ -85,6 +91,13 @@ class Bars(Quiet):
         for row in rows:
             table.add_row(*row)
         self.out.print(table)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar on a terminal."""
+        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def note(self, text: str) -> None:
         """A dim line."""

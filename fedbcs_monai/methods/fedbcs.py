@@ -41,7 +41,7 @@ class FedBCS(Method):
     """Align encoder and decoder features with prototypes of all sites (Zhao et al., AAAI 2026, eq. 9-17).
 
     The network must carry a context fusion (``network_def::context`` in a configuration); FSR, if wanted, is set on
-    the network as well. The loss is
+    the network too (``network_def::recalibrate``). The loss is
 
         segmentation + weight * streams_mean( classes_mean( InfoNCE + consistency ) )
 
@@ -168,7 +168,7 @@ class FedBCS(Method):
 
     def pool(self, local: Local, stream: str, found: ClassSums) -> None:
         """Add one batch's class sums to the round's."""
-        sums, counts = found.sums.double(), found.counts.double()
+        sums, counts = (part.to("cpu", torch.float64) for part in found)
         if self.prototype_mean == "batches":
             sums, counts = sums / counts.clamp_min(1)[:, None], (counts > 0).double()
         before = local.scratch.get(f"pool/{stream}", (0, 0))
@@ -222,7 +222,7 @@ def streams_of(network: Segmenter, features: Features) -> Iterator[tuple[str, Co
     """Each stream's name, fusion, chosen levels, and the size of its embedding."""
     fusions = network.fusion
     if not isinstance(fusions, Fusions):
-        raise UserError("FedBCS needs a network with context fusion: set network_def::context (256 in the paper)")
+        raise UserError("FedBCS needs a network with context fusion: set network_def::context to {width: 256}")
     for stream, fusion in (("encoder", fusions.encoder), ("decoder", fusions.decoder)):
         levels = [getattr(features, stream)[k] for k in fusions.levels]
         yield stream, fusion, levels, levels[fusion.grid].shape[2:]
