@@ -12,7 +12,13 @@ import numpy as np
 from fedbcs_monai.config import plain
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
-from fedbcs_monai.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fedbcs_monai.federated.checkpoint import (
+    Checkpoint,
+    digest,
+    drop_checkpoints_after,
+    read_checkpoint,
+    write_checkpoint,
+)
 from fedbcs_monai.federated.journal import Journal, environment, open_folder
 from fedbcs_monai.federated.setup import Federation, set_up, steps_of
 from fedbcs_monai.federated.trained import WEIGHTS
@@ -59,6 +65,8 @@ def train(
     """
     watch = watch or Watch()
     folder = Path(config["output"])
+    if overwrite and resume is not False:
+        raise UserError("resume goes on with a run and overwrite begins anew: choose one")
     if not overwrite:
         open_folder(folder, resume=resume is not False)
     started = time.perf_counter()
@@ -67,7 +75,8 @@ def train(
     point = Checkpoint(federation.start, {}, {"seconds": 0.0})
     if resume is not False:
         _same_run(folder, config)
-        point = read_checkpoint(checkpoints, None if resume is True else resume)
+        point = _resumed(folder, read_checkpoint(checkpoints, None if resume is True else resume))
+        drop_checkpoints_after(checkpoints, point.state.round)
         for site in federation.sites:
             site.restore(point.sites[site.name])
     elif overwrite:
@@ -117,6 +126,7 @@ def _rounds(
                 history |= _bests(history, state.round, scores)
                 if history["best"]["round"] == state.round:
                     write_tensors(journal.folder / WEIGHTS["selected"], state.weights)
+                    history["best"]["sha256"] = digest(journal.folder / WEIGHTS["selected"])
             history["seconds"] = time.perf_counter() - started
             point = Checkpoint(state, {site.name: site.state() for site in federation.sites}, history)
             if state.round % config["checkpoint_every"] == 0:
@@ -177,6 +187,17 @@ def _test(config: Mapping[str, Any], federation: Federation, point: Checkpoint, 
             "sites": counts,
         },
     )
+
+
+def _resumed(folder: Path, point: Checkpoint) -> Checkpoint:
+    """The checkpoint; if a later round has replaced the selected model, selection begins anew with this round's."""
+    model = folder / WEIGHTS["selected"]
+    best = point.history.get("best")
+    if best is None or best["sha256"] == digest(model):
+        return point
+    write_tensors(model, point.state.weights)
+    anew = {"round": point.state.round, "dice": -math.inf, "sha256": digest(model)}
+    return point._replace(history={**point.history, "best": anew})
 
 
 def _same_run(folder: Path, config: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -100,10 +101,9 @@ class CaseScorer:
         return [self._example(network, item) for item in self.items[:count]]
 
     def look(self) -> NDArray[np.uint8]:
-        """A picture of the first case, (H, W, 3)."""
+        """A picture of the first case, (H, W, 3); of a volume its middle slice."""
         image = _applied(self.segmentation.reading, {"image": self.items[0]["image"]})["image"]
-        picture = _flat(np.asarray(image))
-        return _displayed(picture if picture.shape[-1] == 3 else np.rot90(picture[..., picture.shape[-1] // 2]))
+        return _displayed(_axial(image, image, image.shape[-1] // 2))
 
     def _case(self, item: Item) -> tuple[dict[str, Any], Tensor]:
         if item["case"] not in self._kept:
@@ -123,13 +123,11 @@ class CaseScorer:
 
     def _example(self, network: nn.Module, item: Item) -> Example:
         reference, mask = self._case(item)[1], self._mask(network, item)
-        score = dice(mask, reference)
         image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
-        picture, truth, prediction = _flat(np.asarray(image)), reference.numpy(), mask.numpy()
-        if truth.ndim == 3:
-            at = int(truth.sum((0, 1)).argmax())
-            picture, truth, prediction = (np.rot90(part[..., at]) for part in (picture, truth, prediction))
-        return Example(item["case"], _displayed(picture), truth.copy(), prediction.copy(), score)
+        at = int(reference.sum((0, 1)).argmax()) if reference.ndim == 3 else 0
+        truth, prediction = (_axial(part[None], image, at)[0] for part in (reference, mask))
+        picture = _displayed(_axial(image, image, at))
+        return Example(item["case"], picture, truth > 0, prediction > 0, dice(mask, reference))
 
 
 def spacing_mm(image: Tensor) -> list[float] | None:
@@ -150,15 +148,20 @@ def _applied(transform: Transform, item: dict[str, Any]) -> Any:
         raise mendable from None
 
 
-def _flat(image: NDArray[Any]) -> NDArray[Any]:
-    """Channels of a picture last, a volume without its channel."""
-    return np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
+def _axial(part: Tensor, image: MetaTensor, at: int) -> NDArray[Any]:
+    """A picture as it is, or slice ``at`` of a volume (C, H, W, D) with the patient's right to the left, front up."""
+    if part.ndim == 3:
+        return np.asarray(part)
+    volume = MetaTensor(torch.as_tensor(np.asarray(part))[..., at : at + 1].float(), affine=image.affine)
+    turned = Orientation(axcodes="LPS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(volume)
+    flat = np.asarray(turned).squeeze(int(np.argmin(turned.shape[1:])) + 1)
+    return np.moveaxis(flat, 1, 2)
 
 
 def _displayed(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) to 8 bits between the 1st and 99th percentile; colours as they are."""
+    """(1, H, W) between its 1st and 99th percentile, or colours (3, H, W) in [0, 1] as they are, to 8-bit (H, W, 3)."""
     values = picture.astype(float)
-    if values.ndim == 2:
+    if len(values) == 1:
         low, high = np.percentile(values, [1, 99])
-        values = np.repeat(((values - low) / max(high - low, 1e-9))[..., None], 3, axis=2)
-    return np.round(values.clip(0, 1) * 255).astype(np.uint8)
+        values = np.repeat((values - low) / max(high - low, 1e-9), 3, axis=0)
+    return np.round(np.moveaxis(values, 0, -1).clip(0, 1) * 255).astype(np.uint8)

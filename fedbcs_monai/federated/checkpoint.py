@@ -40,12 +40,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         "round": checkpoint.state.round,
         "sites": sorted(checkpoint.sites),
         "history": dict(checkpoint.history),
-        "sha256": _digest(stem.with_suffix(".safetensors")),
+        "sha256": digest(stem.with_suffix(".safetensors")),
     }
     write_atomically(stem.with_suffix(".json"), json.dumps(content, indent=1).encode())
     for older in _rounds(folder)[:-keep] if keep else ():
-        older.unlink()
-        older.with_suffix(".safetensors").unlink(missing_ok=True)
+        _remove(older)
     return stem.with_suffix(".json")
 
 
@@ -55,22 +54,39 @@ def read_checkpoint(folder: Path, round: int | None = None) -> Checkpoint:
     Raises:
         UserError: there is none, or its tensors are not those that were written.
     """
-    found = [path for path in _rounds(folder) if round is None or path.stem == f"round_{round:04d}"]
+    found = [path for path in _rounds(folder) if round is None or _round(path) == round]
     if not found:
         raise UserError(f"{folder}: no checkpoint{'' if round is None else f' of round {round}'}; train from the start")
     path = found[-1]
     content = json.loads(path.read_text(encoding="utf-8"))
     file = path.with_suffix(".safetensors")
-    if not file.is_file() or _digest(file) != content["sha256"]:
+    if not file.is_file() or digest(file) != content["sha256"]:
         raise UserError(f"{file}: damaged or missing; remove {path.name} to go on from the round before")
     tensors = read_tensors(file)
     state = State(content["round"], under("weights", tensors), under("shared", tensors))
     return Checkpoint(state, {name: under(f"sites/{name}", tensors) for name in content["sites"]}, content["history"])
 
 
+def drop_checkpoints_after(folder: Path, round: int) -> None:
+    """Remove what a run that goes back to an earlier round will write anew."""
+    for path in _rounds(folder):
+        if _round(path) > round:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+    path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
 def _rounds(folder: Path) -> list[Path]:
-    return sorted(folder.glob("round_*.json"))
+    return sorted(folder.glob("round_*.json"), key=_round)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _round(path: Path) -> int:
+    return int(path.stem.removeprefix("round_"))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits; empty if there is no such file."""
+    return "" if not path.is_file() else hashlib.sha256(path.read_bytes()).hexdigest()

@@ -93,7 +93,6 @@ def open_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> 
         raise UserError(f"{folder}: nothing to resume, there is no config.json; leave out --resume")
     if not resume and not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
-    folder.mkdir(parents=True, exist_ok=True)
     if overwrite and not resume:
         if any(folder.iterdir()) and not (folder / "rounds.csv").is_file():
             raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")

@@ -70,6 +70,8 @@ class Site:
         """Do what the broadcast asks for: ``evaluate``, or the method's function of that name."""
         if received.task == "evaluate":
             return Update(self.name, self.cases, {}, {}, self.evaluate(received.weights))
+        if received.task not in method.tasks:
+            raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
         started = time.perf_counter()
         torch.manual_seed(seed_of(self.seed, received.round, self.name))
         self.network.load_state_dict({**received.weights, **self.private})

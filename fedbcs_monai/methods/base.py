@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -69,6 +69,9 @@ class Method:
     """
 
     weighting: str = "cases"
+
+    tasks: ClassVar[tuple[str, ...]] = ("train",)
+    """What a server may ask of a site: functions of `Local` that return named tensors."""
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -88,6 +88,11 @@ class FedBCS(Method):
             warnings.warn(f"tau {self.tau} makes the contrast's gradient about {1 / self.tau:.0f} times the cosine's; "
                           "0.05 or more trains more steadily", stacklevel=2)  # fmt: skip
 
+    @property
+    def divisor(self) -> int:
+        """By what the sum over streams is divided."""
+        return len(STREAMS) if self.streams == "mean" else 1
+
     # At a site.
 
     def begin(self, local: Local) -> None:
@@ -108,7 +113,7 @@ class FedBCS(Method):
         pulls = [part for part in parts if part is not None]
         if not pulls:
             return loss
-        return loss + self.weight * sum(pulls) / (len(STREAMS) if self.streams == "mean" else 1)
+        return loss + self.weight * sum(pulls) / self.divisor
 
     def stream_loss(
         self, local: Local, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
@@ -141,19 +146,22 @@ class FedBCS(Method):
         asked = torch.cat([known.clusters, torch.stack([known.means[c] for c in classes])])
         dot, square = fusion.products(levels, anchors, asked)
         similarity = cosines(dot[:, : len(known.clusters)], square, known.clusters)
-        contrast = clamped_info_nce if self.clamp else info_nce
+        pull = clamped_info_nce if self.clamp else info_nce
         contrasts, distances = [], []
         for n, c in enumerate(classes):
             rows, positive = owners == c, known.owners == c
             if not rows.any():
                 continue
             if not positive.all():
-                contrasts.append(contrast(similarity[rows], positive, self.tau).mean())
+                contrasts.append(pull(similarity[rows], positive, self.tau).mean())
             squared = square[rows] - 2 * dot[rows, len(known.clusters) + n] + known.means[c].square().sum()
             distances.append(squared.mean() / (len(known.means[c]) if self.consistency == "mean" else 1))
-        terms = local.record("consistency", torch.stack(distances).mean())
+        terms = torch.stack(distances).mean()
+        local.record("consistency", terms / self.divisor)
         if contrasts:
-            terms = terms + local.record("contrast", torch.stack(contrasts).sum() / len(distances))
+            contrast = torch.stack(contrasts).sum() / len(distances)
+            local.record("contrast", contrast / self.divisor)
+            terms = terms + contrast
         return terms
 
     def draw(self, pixels: Tensor, classes: Sequence[int]) -> Tensor:

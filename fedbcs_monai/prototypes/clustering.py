@@ -22,8 +22,9 @@ def finch_labels(vectors: Tensor) -> Tensor:
         warnings.simplefilter("ignore")  # on import, about an optional package for more points than sites ever send
         from finch import FINCH  # here, because it loads scikit-learn, which only a server of prototypes needs
 
-    partitions, _, _ = FINCH(
-        vectors.detach().cpu().float().numpy(), distance="cosine", ensure_early_exit=False, verbose=False
+    points = vectors.detach().cpu().float().numpy()
+    partitions, _, _ = FINCH(  # exact neighbours however many points: approximate ones need a package that we do not
+        points, distance="cosine", ensure_early_exit=False, ann_threshold=len(points), verbose=False
     )
     return torch.from_numpy(partitions[:, -1].astype(np.int64))
 

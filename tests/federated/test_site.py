@@ -139,6 +139,8 @@ def test_what_was_taken_from_a_site_does_not_change_while_it_goes_on():
 class Keeping(Method):
     """Remembers how often it trained, sends what it is told to, and keeps the weight to itself."""
 
+    tasks = ("train", "greet")
+
     def finish(self, local):
         local.memory["times"] = local.memory.get("times", torch.tensor(0)) + 1
         return {"sent": local.network.w}
@@ -148,6 +150,11 @@ class Keeping(Method):
 
     def greet(self, local):
         return {"hello": torch.ones(1)}
+
+
+def test_a_server_cannot_ask_for_anything_else():
+    with pytest.raises(ValueError, match="asked for 'aggregate': Keeping knows train, greet"):
+        a_site().answer(Keeping(), asked(task="aggregate"))
 
 
 def test_only_an_update_leaves():

@@ -210,7 +210,7 @@ def test_a_class_alone_has_consistency_and_no_contrast(anchors):
     local = begun(method, OneLevel(), prototypes(c1=[[0, 1]]))
     method.loss(local, WORKED)
     assert "contrast" not in local.terms
-    assert float(local.terms["consistency"]) == pytest.approx(2 * 0.2)  # both streams
+    assert float(local.terms["consistency"]) == pytest.approx(0.2)  # the mean of both streams
 
 
 @pytest.mark.parametrize("anchors_per_class", [0, 3])

@@ -1,0 +1,122 @@
+"""The command line: exit codes, messages, and what a newcomer types."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedbcs_monai.cli import main
+from fedbcs_monai.cli.train import overrides_of
+from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.errors import UserError
+
+COMMANDS = ("demo", "sites", "train", "evaluate", "predict", "report")
+TINY = [
+    *("--rounds", "1", "--evaluate_every", "1", "--examples", "1", "--device", "cpu", "--batch_size", "2"),
+    *("--network_def::features", "[8, 8, 16, 16, 16]", "--augmentation::transforms::0::roi_size", "[32, 32]"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tiny):
+    return train(tiny("nuclei_fedbcs"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_help_for_training_names_every_key(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "--rounds" in (said := capsys.readouterr().out)
+    assert "--optimizer" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nuclei_fedavgg"], "no configuration 'nuclei_fedavgg'"),
+        (["train", "nuclei_fedavg"], "no `sites`"),
+        (["train", "nuclei_fedavg", "--sites", "nowhere.json"], "nowhere.json"),
+        (["train", "nuclei_fedavg", "--roundz", "3"], "did you mean 'rounds'"),
+        (["train", "nuclei_fedavg", "--rounds"], "--rounds has no value"),
+        (["train", "nuclei_fedbcs", "--method::tua", "3"], "did you mean 'tau'"),
+        (["train", "nuclei_fedavg", "--method", "fedbc"], "did you mean 'FedBCS'"),
+        (["sites", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "-i", "x", "-o", "y"], "nowhere"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_a_folder_of_sites_to_masks_and_a_page(nuclei_sites, tmp_path, capsys):
+    folder = nuclei_sites.parent
+    sites, run, masks = tmp_path / "sites.json", tmp_path / "run", tmp_path / "masks"
+    assert main(["sites", str(folder), "-o", str(sites), "--unseen", "Elm", "-q"]) == 0
+    assert main(["train", "nuclei_fedavg", "--sites", str(sites), "-o", str(run), *TINY, "-q"]) == 0
+    assert (run / "report.html").is_file()
+    assert main(["evaluate", str(run), "-o", str(tmp_path / "scores.csv"), "-q"]) == 0
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) > 1
+    assert main(["predict", str(run), "-i", str(folder / "Elm" / "images"), "-o", str(masks), "-q"]) == 0
+    assert np.asarray(Image.open(masks / "case_000_mask.png")).shape == (64, 64)
+    assert main(["report", str(run), "-o", str(tmp_path / "page.html"), "-q"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_dry_run_writes_nothing(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sites = tiny()["sites"]
+    assert main(["train", "nuclei_fedavg", "--sites", sites, *TINY, "--dry-run"]) == 0
+    assert "would write" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_one_object_a_line(run, capsys):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"event", "site", "Dice %"} <= lines[-1].keys()
+
+
+def test_a_run_is_not_replaced_by_accident(run, tiny, capsys):
+    before = {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")}
+    assert main(["train", "nuclei_fedavg", "--sites", tiny()["sites"], "-o", str(run), *TINY]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")} == before
+
+
+def test_evaluation_again_gives_the_scores_of_the_run(run, capsys):
+    assert main(["evaluate", str(run), "-o", str(run.parent / "again.csv"), "-q"]) == 0
+    again = (run.parent / "again.csv").read_text().splitlines()[1:]
+    first = [line for line in (run / "scores.csv").read_text().splitlines() if line.startswith("selected")]
+    assert sorted(row.split(",")[1:3] for row in again) == sorted(row.split(",")[3:5] for row in first)
+
+
+def test_an_interrupted_demo_says_so(tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedbcs_monai.cli.demo.synthesise", interrupt)
+    assert main(["demo", "-o", str(tmp_path / "demo")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_overrides_are_pairs():
+    assert overrides_of(["--rounds", "5", "--method::tau=1e-1"]) == {"rounds": 5, "method::tau": 0.1}
+    with pytest.raises(UserError, match="an override is --key value"):
+        overrides_of(["rounds", "5"])
