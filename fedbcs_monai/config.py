@@ -4,7 +4,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
@@ -89,6 +89,8 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         _set(config, key, value, "command line")
     if isinstance(config.get("method"), str):
         config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
+    if config.get("sites"):
+        config["sites"] = str(Path(config["sites"]).absolute())
     _check(config)
     return config
 
@@ -110,6 +112,17 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise UserError(f"cannot build {key!r}: {cause}") from error
+
+
+def require(config: Mapping[str, Any], keys: Iterable[str], remedy: str) -> None:
+    """Refuse a configuration that lacks keys.
+
+    Raises:
+        UserError: which, and the remedy.
+    """
+    missing = [key for key in keys if config.get(key) is None]
+    if missing:
+        raise UserError(f"the configuration lacks {', '.join(missing)}; {remedy}")
 
 
 def plain(config: Mapping[str, Any]) -> Config:

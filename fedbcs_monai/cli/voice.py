@@ -134,7 +134,7 @@ class Bars(Quiet):
         sites = "  ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items())
         known = [dice for dice in scores.values() if dice == dice]
         mean = f"  mean {100 * sum(known) / len(known):.1f}" if known else ""
-        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", markup=False)
+        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", markup=False, soft_wrap=True)
 
     def finished(self) -> None:
         """Close the bars."""

@@ -18,7 +18,7 @@ PARTS = ("train", "val", "test")
 _FILE_KEYS = {"format", "task", "root", "sites"}
 _SITE_KEYS = {"name", "modality", "cases"}
 _CASE_KEYS = {"patient", "image", "label", "split", "sha256"}
-_PREPARE_AGAIN = "prepare the folder again"
+_PREPARE_AGAIN = "write the list again with `fedbcs sites`"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ class SiteData:
         folds = self.folds
         if not folds:
             if fold and not self.unseen:
-                raise UserError(f"site {self.name!r} has no folds, fold {fold} was asked: prepare the data with folds")
+                raise UserError(
+                    f"site {self.name!r} has no folds, fold {fold} was asked: `fedbcs sites --folds` makes them"
+                )
             return tuple(case for case in self.cases if case.split == part)
         if not 0 <= fold < folds:
             raise UserError(f"site {self.name!r} has folds 0 to {folds - 1}, fold {fold} was asked")
@@ -128,7 +130,7 @@ def read_sites(path: Path) -> dict[str, SiteData]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such site list; write one with `fedbcs prepare`") from None
+        raise UserError(f"{path}: no such site list; write one with `fedbcs sites FOLDER`") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not a readable site list ({error}); {_PREPARE_AGAIN}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fedbcs_monai.config import plain
+from fedbcs_monai.config import plain, require
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.checkpoint import (
@@ -19,7 +19,7 @@ from fedbcs_monai.federated.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from fedbcs_monai.federated.journal import Journal, environment, open_folder
+from fedbcs_monai.federated.journal import Journal, check_folder, clear_run, environment
 from fedbcs_monai.federated.setup import Federation, set_up, steps_of
 from fedbcs_monai.federated.trained import WEIGHTS
 from fedbcs_monai.federated.watch import Watch
@@ -64,11 +64,11 @@ def train(
         UserError: what the user can mend.
     """
     watch = watch or Watch()
+    require(config, ("output",), "name a run folder")
     folder = Path(config["output"])
     if overwrite and resume is not False:
         raise UserError("resume goes on with a run and overwrite begins anew: choose one")
-    if not overwrite:
-        open_folder(folder, resume=resume is not False)
+    check_folder(folder, overwrite, resume is not False)
     started = time.perf_counter()
     federation = set_up(config, watch)
     checkpoints = folder / "checkpoints"
@@ -79,8 +79,8 @@ def train(
         drop_checkpoints_after(checkpoints, point.state.round)
         for site in federation.sites:
             site.restore(point.sites[site.name])
-    elif overwrite:
-        open_folder(folder, overwrite=True)
+    else:
+        clear_run(folder)
     journal = Journal(folder, since=point.state.round)
     journal.write_json("config.json", plain(config))
     journal.write_json("environment.json", environment(federation.sites[0].compute.torch_device))

@@ -83,22 +83,26 @@ class Journal:
             return [row for row in csv.reader(file) if len(row) == len(ROUNDS) and row[0].isdigit()]
 
 
-def open_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
-    """Make sure that a run may write into a folder.
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Make sure that a run may write into a folder; nothing is changed.
 
     Raises:
-        UserError: it holds something and the run neither resumes nor overwrites.
+        UserError: it holds something that the run would replace unasked, or nothing that it could go on with.
     """
+    held = folder.is_dir() and any(folder.iterdir())
     if resume and not (folder / "config.json").is_file():
         raise UserError(f"{folder}: nothing to resume, there is no config.json; leave out --resume")
-    if not resume and not overwrite and folder.is_dir() and any(folder.iterdir()):
+    if held and overwrite and not (folder / "rounds.csv").is_file():
+        raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
+    if held and not resume and not overwrite:
         raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
-    if overwrite and not resume:
-        if any(folder.iterdir()) and not (folder / "rounds.csv").is_file():
-            raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
-        for path in folder.rglob("*"):
-            if path.is_file() and _is_ours(path.relative_to(folder)):
-                path.unlink()
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run wrote into a folder, and nothing else."""
+    for path in folder.rglob("*"):
+        if path.is_file() and _is_ours(path.relative_to(folder)):
+            path.unlink()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

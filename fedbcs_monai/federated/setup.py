@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import build
+from fedbcs_monai.config import build, require
 from fedbcs_monai.data import Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
@@ -23,6 +23,13 @@ from fedbcs_monai.methods import Method
 from fedbcs_monai.methods.base import Batch
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, detached
+
+FEDERATION = (
+    *("method", "rounds", "epochs", "seed", "fold", "evaluate_every", "best_on_test", "reset_optimizer"),
+    *("checkpoint_every", "keep_checkpoints", "examples", "device", "precision", "channels_last", "compile"),
+    *("workers", "cache", "shuffle"),
+)
+TASK = ("network_def", "reading", "preprocessing", "inferer", "postprocessing", "loss", "optimizer", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,9 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
         UserError: a key that is missing or wrong, or data that cannot be trained on.
     """
     watch = watch or Watch()
-    if not config.get("sites"):
-        raise UserError("no `sites`: name a site list; `fedbcs sites FOLDER` writes one")
+    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require(config, FEDERATION, "put configs/federation.yaml into its `stack`")
+    require(config, TASK, "put bundle/configs/train.json into its `stack`")
     data = read_sites(Path(config["sites"]))
     compute = compute_of(config)
     network = build_network(config, compute)

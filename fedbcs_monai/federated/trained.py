@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError
 
-from fedbcs_monai.config import Config, load_config
+from fedbcs_monai.config import Config, load_config, require
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.setup import build_network, compute_of
@@ -67,7 +67,5 @@ def _weights(model: Path, which: str) -> Path:
 
 def _config(path: Path, device: str) -> Config:
     config = load_config(path, {"device": device, "compile": False, "threads": 0})
-    missing = [key for key in NEEDED if config.get(key) is None]
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; give the config.json that the run wrote")
+    require(config, NEEDED, f"give the config.json that the run wrote, not {path}")
     return config

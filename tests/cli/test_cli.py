@@ -43,7 +43,7 @@ def test_help_for_training_names_every_key(capsys):
     ("arguments", "said"),
     [
         (["train", "nuclei_fedavgg"], "no configuration 'nuclei_fedavgg'"),
-        (["train", "nuclei_fedavg"], "no `sites`"),
+        (["train", "nuclei_fedavg"], "lacks sites"),
         (["train", "nuclei_fedavg", "--sites", "nowhere.json"], "nowhere.json"),
         (["train", "nuclei_fedavg", "--roundz", "3"], "did you mean 'rounds'"),
         (["train", "nuclei_fedavg", "--rounds"], "--rounds has no value"),

@@ -133,7 +133,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path, text, message):
 
 
 def test_a_list_that_is_not_there_says_how_to_write_one(tmp_path):
-    with pytest.raises(UserError, match="fedbcs prepare"):
+    with pytest.raises(UserError, match="fedbcs sites"):
         read_sites(tmp_path / "sites.json")
 
 

@@ -160,7 +160,7 @@ def test_a_folder_without_a_run_is_not_overwritten(tiny):
 
 
 def test_a_site_list_is_needed(tiny):
-    with pytest.raises(UserError, match="no `sites`"):
+    with pytest.raises(UserError, match="lacks sites"):
         train(tiny(sites=None))
 
 
