@@ -134,9 +134,9 @@ def make_prototypes(sites: int, modes: int) -> list[Update]:
     return [Update(f"{n:05}", 1, {}, dict(zip(NAMES, rows, strict=True))) for n, rows in enumerate(vectors)]
 
 
-def growth(rows: list[dict[str, Any]], key: str) -> float:
-    """Exponent of the growth with the number of sites, by least squares of the logarithms from 64 sites on."""
-    points = [(math.log(row["sites"]), math.log(row[key])) for row in rows if row["sites"] >= 64 and row[key] > 0]
+def growth(rows: list[dict[str, Any]], key: str, since: int = 64) -> float:
+    """Exponent of the growth with the number of sites, by least squares of the logarithms."""
+    points = [(math.log(row["sites"]), math.log(row[key])) for row in rows if row["sites"] >= since and row[key] > 0]
     if len(points) < 2:
         return math.nan
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
@@ -176,7 +176,7 @@ def shown(rows: list[dict[str, Any]]) -> str:
 
 Growth with the number of sites n, from 64 on:
 time of the mean, for each MiB of an update, n^{growth(per_mib, "per_mib"):.2f};
-its memory n^{growth(whole, "mean_peak_mib"):.2f} (over updates of {rows[0]["update_mib"]:.1f} MiB);
+its memory n^{growth(whole, "mean_peak_mib", since=1):.2f} (over all whole updates of {rows[0]["update_mib"]:.1f} MiB);
 time of the clustering n^{growth(rows, "clustering_seconds"):.2f},
 its memory n^{growth(rows, "clustering_peak_mib"):.2f}.
 

@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, text, message):
 def test_a_site_list_lies_beside_its_configuration_or_in_the_working_folder(tmp_path):
     (tmp_path / "sites.json").touch()
     assert load_config(written(tmp_path, sites="sites.json"))["sites"] == str(tmp_path / "sites.json")
-    assert load_config(written(tmp_path, sites="elsewhere.json"))["sites"] == "elsewhere.json"
+    assert load_config(written(tmp_path, sites="elsewhere.json"))["sites"] == str(Path("elsewhere.json").absolute())
 
 
 # Overrides.

@@ -110,14 +110,17 @@ def test_no_cases_have_no_mean_dice():
     assert np.isnan(CaseScorer(segmentation(), []).mean_dice(Threshold()))
 
 
-def test_an_example_shows_the_slice_with_most_reference(tmp_path):
+@pytest.mark.parametrize(("towards", "seen"), [((1, 1), np.s_[::-1, ::-1, 2]), ((-1, -1), np.s_[:, :, 2])])
+def test_an_example_shows_the_slice_with_most_reference_as_a_radiologist_sees_it(tmp_path, towards, seen):
+    """Axes towards the patient's right and front are turned; axes towards left and back are not."""
+    affine = np.diag([*towards, 1, 1])
     label = np.zeros((8, 6, 3), np.uint8)
-    label[2:4, 2:4, 1] = label[1:6, 1:5, 2] = 1
-    nibabel.save(nibabel.Nifti1Image((100 * label).astype(np.int16), np.eye(4)), tmp_path / "image.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), tmp_path / "label.nii.gz")
+    label[2:4, 2:4, 1] = label[1:6, 1:3, 2] = label[6, 3, 2] = 1
+    nibabel.save(nibabel.Nifti1Image((100 * label).astype(np.int16), affine), tmp_path / "image.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(label, affine), tmp_path / "label.nii.gz")
     item = {"image": str(tmp_path / "image.nii.gz"), "label": str(tmp_path / "label.nii.gz"), "case": "box"}
     (example,) = CaseScorer(segmentation(), [item]).examples(Threshold(), 3)
-    assert np.array_equal(example.truth, np.rot90(label[..., 2]) > 0)
+    assert np.array_equal(example.truth, label[seen].T > 0)
     assert np.array_equal(example.prediction, example.truth)
     assert example.image.shape == (6, 8, 3)
     assert example.dice == 1

@@ -145,7 +145,7 @@ def test_a_seed_makes_the_weights_repeatable():
         ({"backbone": "BasicUnet"}, "did you mean 'BasicUNet'"),
         ({"norm": "groups"}, "did you mean 'group'"),
         ({"style": {"gate": "adaptve"}}, "did you mean 'adaptive'"),
-        ({"recalibrate": (5,)}, "encoder levels 1 to 4, cannot recalibrate level 5"),
+        ({"recalibrate": (5,)}, "levels 1 to 4, cannot recalibrate level 5"),
         ({"features": (12, 24, 48, 96, 192)}, "multiples of 8"),
         ({"features": (8, 16, 32)}, "takes five features"),
         ({"backbone": "SegResNet", "features": (8, 16, 16)}, "doubles its features"),
