@@ -75,6 +75,19 @@ def under(prefix: str, tensors: Tensors) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
 
 
+def joined(parts: Iterable[Tensors]) -> dict[str, Tensor]:
+    """Rows of every name, part after part: vectors (D,) and matrices (n, D) to one matrix.
+
+    >>> joined([{"1": torch.zeros(2)}, {}, {"1": torch.ones(3, 2)}])["1"].shape
+    torch.Size([4, 2])
+    """
+    rows: dict[str, list[Tensor]] = {}
+    for tensors in parts:
+        for name, tensor in tensors.items():
+            rows.setdefault(name, []).append(tensor.reshape(-1, tensor.shape[-1]))
+    return {name: torch.cat(found) for name, found in sorted(rows.items())}
+
+
 def detached(tensors: Tensors) -> dict[str, Tensor]:
     """Copies on the CPU that no later training step can change."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedbcs_monai.tensors import combine, detached, mean, prefixed, read_tensors, under, write_tensors
+from fedbcs_monai.tensors import combine, detached, joined, mean, prefixed, read_tensors, under, write_tensors
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "fedavg.npz")
 CLIENTS = [{name: torch.from_numpy(VECTORS[f"in_{name}"][k]) for name in "wb"} for k in range(3)]
@@ -105,6 +105,13 @@ def test_what_is_filed_under_a_prefix_comes_back():
     filed = {**prefixed("encoder", tensors), **prefixed("encoder2", {"1": torch.ones(2)})}
     assert list(filed) == ["encoder/1", "encoder/a/2", "encoder2/1"]
     assert under("encoder", filed) == tensors
+
+
+def test_rows_are_joined_part_after_part():
+    found = joined([{"b": torch.zeros(2), "a": torch.ones(1, 2)}, {}, {"b": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}])
+    assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[1, 1]], "b": [[0, 0], [1, 2], [3, 4]]}
+    assert list(found) == ["a", "b"]
+    assert joined([]) == {}
 
 
 def test_combine_goes_name_by_name():

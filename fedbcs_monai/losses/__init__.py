@@ -1,1 +1,1 @@
-"""Losses: segmentation, features against prototypes."""
+"""Losses: features against prototypes and other networks, penalties on weights and predictions."""

@@ -3,5 +3,36 @@
 from fedbcs_monai.methods.base import Local, Method
 from fedbcs_monai.methods.fedavg import FedAvg
 from fedbcs_monai.methods.fedbcs import FedBCS
+from fedbcs_monai.methods.fedbn import FedBN
+from fedbcs_monai.methods.fedcontrast import FedContrast
+from fedbcs_monai.methods.feddyn import FedDyn
+from fedbcs_monai.methods.fedhpro import FedHPro
+from fedbcs_monai.methods.fedplvm import FedPLVM
+from fedbcs_monai.methods.fedproto import FedProto
+from fedbcs_monai.methods.fedprox import FedProx
+from fedbcs_monai.methods.feduv import FedUV
+from fedbcs_monai.methods.fpl import FPL
+from fedbcs_monai.methods.harmofl import HarmoFL
+from fedbcs_monai.methods.localonly import LocalOnly
+from fedbcs_monai.methods.moon import MOON
+from fedbcs_monai.methods.scaffold import SCAFFOLD
 
-__all__ = ["FedAvg", "FedBCS", "Local", "Method"]
+__all__ = [
+    "FPL",
+    "MOON",
+    "SCAFFOLD",
+    "FedAvg",
+    "FedBCS",
+    "FedBN",
+    "FedContrast",
+    "FedDyn",
+    "FedHPro",
+    "FedPLVM",
+    "FedProto",
+    "FedProx",
+    "FedUV",
+    "HarmoFL",
+    "Local",
+    "LocalOnly",
+    "Method",
+]

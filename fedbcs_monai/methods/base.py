@@ -1,17 +1,19 @@
 """Method and Local: the interface that every federated method fills in."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
+from monai.networks.utils import eval_mode
 from torch import Tensor
 from torch.optim import Optimizer
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
-from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.networks import Features, Segmenter, tap
+from fedbcs_monai.prototypes.pooling import LabelledMap
 from fedbcs_monai.tensors import Tensors, mean
 
 Batch = dict[str, Tensor]
@@ -38,6 +40,7 @@ class Local:
         epoch: the epoch under way, from 0.
         terms: sums of the loss terms that `record` was given, for progress and logs.
         steps: optimizer steps so far.
+        site: the site's name.
     """
 
     network: Segmenter
@@ -53,11 +56,42 @@ class Local:
     epoch: int = 0
     terms: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0
+    site: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, and the batches."""
+        return next(self.network.parameters()).device
+
+    @property
+    def last_epoch(self) -> bool:
+        """Whether the epoch under way is the round's last."""
+        return self.epoch == self.epochs - 1
+
+    def features(self, batch: Batch) -> Features:
+        """What the network makes of a batch."""
+        with self.autocast():
+            return self.network.features(batch["image"])
+
+    @torch.no_grad()
+    def survey(self, epoch: int) -> Iterator[tuple[Features, Batch]]:
+        """The features of one epoch's batches in evaluation mode; nothing is trained."""
+        with eval_mode(self.network):
+            for batch in self.batches(epoch):
+                yield self.features(batch), batch
+
+    def segmentation(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The segmentation loss of a batch, a scalar, recorded."""
+        return self.record("segmentation", self.criterion(logits.float(), batch["label"]))
 
     def record(self, term: str, value: Tensor) -> Tensor:
         """Add to the sum of a loss term, and hand the value back."""
         self.terms[term] = self.terms.get(term, torch.zeros((), device=value.device)) + value.detach().float()
         return value
+
+    def here(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Tensors that were received or kept, on the network's device."""
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -86,7 +120,7 @@ class Method:
         """The loss of one batch, a scalar."""
         with local.autocast():
             logits = local.network(batch["image"])
-        return local.record("segmentation", local.criterion(logits.float(), batch["label"]))
+        return local.segmentation(logits, batch)
 
     def correct(self, local: Local) -> None:
         """Between backward and step: change gradients."""
@@ -146,7 +180,24 @@ class Method:
         return {}
 
 
+def labelled(features: Features, batch: Batch, where: str) -> LabelledMap:
+    """A `tap` of a network with the label of its batch."""
+    return LabelledMap(tap(features, where), batch["label"], features.logits.shape[1])
+
+
 def choose(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse a value that is none of the choices."""
     if value not in choices:
         raise UserError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Refuse a value below 0."""
+    if not value >= 0:
+        raise UserError(f"{name} is {value}: it must be 0 or more")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse a value that is not above 0."""
+    if not value > 0:
+        raise UserError(f"{name} is {value}: it must be more than 0")

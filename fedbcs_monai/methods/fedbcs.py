@@ -3,37 +3,24 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods.base import Batch, Local, Method, choose
 from fedbcs_monai.networks import Features, Segmenter
-from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions, nearest
+from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
+from fedbcs_monai.prototypes.anchors import draw
 from fedbcs_monai.prototypes.clustering import cluster_means
-from fedbcs_monai.tensors import Tensors, under
+from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
+from fedbcs_monai.prototypes.pooling import ClassMeans, one_hot
+from fedbcs_monai.tensors import Tensors, joined, prefixed, under
 
 STREAMS = ("encoder", "decoder")
 BACKGROUND = 0
-
-
-class Prototypes(NamedTuple):
-    """The global prototypes of one stream.
-
-    Args:
-        clusters: cluster means of all classes, (P, D).
-        owners: class of each, (P,).
-        means: per class the plain mean of its clusters (eq. 14), {class: (D,)}.
-    """
-
-    clusters: Tensor
-    owners: Tensor
-    means: dict[int, Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,17 +84,16 @@ class FedBCS(Method):
 
     def begin(self, local: Local) -> None:
         """Read the global prototypes."""
-        device = next(local.network.parameters()).device
         for stream in STREAMS:
-            local.scratch[stream] = read_prototypes(under(stream, local.received.shared), device)
+            local.scratch[stream] = read_prototypes(local.here(under(stream, local.received.shared)))
+            local.scratch[f"own/{stream}"] = ClassMeans()
 
     def loss(self, local: Local, batch: Batch) -> Tensor:
         """Segmentation loss plus the multi-level prototype loss (eq. 17)."""
-        with local.autocast():
-            features = local.network.features(batch["image"])
-        loss = local.record("segmentation", local.criterion(features.logits.float(), batch["label"]))
+        features = local.features(batch)
+        loss = local.segmentation(features.logits, batch)
         parts = [
-            self.stream_loss(local, stream, fusion, levels, one_hot(batch["label"], grid, features))
+            self.stream_loss(local, stream, fusion, levels, one_hot(batch["label"], grid, features.logits.shape[1]))
             for stream, fusion, levels, grid in streams_of(local.network, features)
         ]
         pulls = [part for part in parts if part is not None]
@@ -119,7 +105,7 @@ class FedBCS(Method):
         self, local: Local, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
     ) -> Tensor | None:
         """Pool this batch's prototypes, and pull its anchors to the global ones (eq. 15, 16)."""
-        if self.prototype_pass == "running" and local.epoch == local.epochs - 1:
+        if self.prototype_pass == "running" and local.last_epoch:
             self.pool(local, stream, fusion.class_sums(levels, classes))
         known: Prototypes | None = local.scratch[stream]
         if known is None or not self.weight or local.received.round <= self.warmup:
@@ -139,7 +125,7 @@ class FedBCS(Method):
             known: global prototypes of this stream.
         """
         classes = [c for c in known.means if c != BACKGROUND or self.anchors == "all"]
-        anchors = self.draw(pixels, classes) if classes else pixels[:0]
+        anchors = draw(pixels, classes, self.anchors_per_class) if classes else pixels[:0]
         if not len(anchors):
             return None
         owners = pixels[anchors]
@@ -164,66 +150,35 @@ class FedBCS(Method):
             terms = terms + contrast
         return terms
 
-    def draw(self, pixels: Tensor, classes: Sequence[int]) -> Tensor:
-        """Flat positions of the anchors in the label of one batch, ascending."""
-        if not self.anchors_per_class:
-            return torch.isin(pixels, torch.tensor(classes, device=pixels.device)).nonzero().squeeze(1)
-        drawn = []
-        for c in classes:
-            mine = (pixels == c).nonzero().squeeze(1)
-            drawn.append(mine[torch.randperm(len(mine), device=mine.device)[: self.anchors_per_class]])
-        return torch.cat(drawn).sort().values
-
     def pool(self, local: Local, stream: str, found: ClassSums) -> None:
         """Add one batch's class sums to the round's."""
-        sums, counts = (part.to("cpu", torch.float64) for part in found)
+        sums, counts = found
         if self.prototype_mean == "batches":
-            sums, counts = sums / counts.clamp_min(1)[:, None], (counts > 0).double()
-        before = local.scratch.get(f"pool/{stream}", (0, 0))
-        local.scratch[f"pool/{stream}"] = (before[0] + sums, before[1] + counts)
+            sums, counts = sums.double() / counts.clamp_min(1)[:, None], (counts > 0).double()
+        local.scratch[f"own/{stream}"].add(sums, counts)
 
     def finish(self, local: Local) -> Tensors:
         """Send one prototype a stream and class (eq. 12)."""
         if self.prototype_pass == "fresh":
             self.fresh_pass(local)
-        sent = {}
+        sent: dict[str, Tensor] = {}
         for stream in STREAMS:
-            sums, counts = local.scratch[f"pool/{stream}"]
-            for c in counts.nonzero().flatten().tolist():
-                sent[f"{stream}/{c}"] = (sums[c] / counts[c]).float()
+            sent |= prefixed(stream, local.scratch[f"own/{stream}"].means())
         return sent
 
-    @torch.no_grad()
     def fresh_pass(self, local: Local) -> None:
         """Pool prototypes with the trained network, in evaluation mode."""
-        local.network.eval()
-        for batch in local.batches(local.epochs):
-            with local.autocast():
-                features = local.network.features(batch["image"])
+        for features, batch in local.survey(local.epochs):
             for stream, fusion, levels, grid in streams_of(local.network, features):
-                self.pool(local, stream, fusion.class_sums(levels, one_hot(batch["label"], grid, features)))
+                classes = one_hot(batch["label"], grid, features.logits.shape[1])
+                self.pool(local, stream, fusion.class_sums(levels, classes))
 
     # At the server.
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster each class's prototypes per stream (eq. 13)."""
-        names = sorted({name for update in updates for name in update.shared})
-        return {
-            name: cluster_means(torch.stack([u.shared[name] for u in updates if name in u.shared])) for name in names
-        }
-
-
-def read_prototypes(shared: Tensors, device: torch.device) -> Prototypes | None:
-    """One stream's prototypes out of a broadcast, {class: (S, D)}; None when there are none yet."""
-    if not shared:
-        return None
-    classes = {int(name): clusters.to(device) for name, clusters in sorted(shared.items(), key=lambda x: int(x[0]))}
-    owners = [c for c, clusters in classes.items() for _ in clusters]
-    return Prototypes(
-        torch.cat(list(classes.values())),
-        torch.tensor(owners, device=device),
-        {c: clusters.mean(0) for c, clusters in classes.items()},
-    )
+        sent = joined(update.shared for update in updates)
+        return {name: cluster_means(prototypes) for name, prototypes in sent.items()}
 
 
 def streams_of(network: Segmenter, features: Features) -> Iterator[tuple[str, ContextFusion, list[Tensor], torch.Size]]:
@@ -234,9 +189,3 @@ def streams_of(network: Segmenter, features: Features) -> Iterator[tuple[str, Co
     for stream, fusion in (("encoder", fusions.encoder), ("decoder", fusions.decoder)):
         levels = [getattr(features, stream)[k] for k in fusions.levels]
         yield stream, fusion, levels, levels[fusion.grid].shape[2:]
-
-
-def one_hot(label: Tensor, grid: torch.Size, features: Features) -> Tensor:
-    """Label (B, 1, *) to (B, K, *grid) in float32, K from the network's output."""
-    classes = F.one_hot(nearest(label.float(), grid)[:, 0].long(), features.logits.shape[1])
-    return classes.movedim(-1, 1).float()

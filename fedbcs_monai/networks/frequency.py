@@ -247,9 +247,10 @@ def mean_amplitude(x: Tensor) -> Tensor:
     """
     axes = list(range(2, x.dim()))
     spectrum = torch.fft.rfftn(x.detach(), dim=axes)
-    # A real gain, not `sgn`, which ONNX does not know.
-    gain = torch.rsqrt(spectrum.real.square() + spectrum.imag.square() + 1e-30)
-    phase_only: Tensor = torch.fft.irfftn(spectrum * gain, s=x.shape[2:], dim=axes)
+    # A real gain, not `sgn`, which ONNX does not know; a clamp, because exporters take "+ 1e-30" for nothing to add.
+    # In place, because the maps are large and nothing here is differentiated.
+    gain = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag).clamp_min_(1e-30).rsqrt_()
+    phase_only: Tensor = torch.fft.irfftn(spectrum.mul_(gain), s=x.shape[2:], dim=axes)
     return (x * phase_only).sum(dim=axes)
 
 

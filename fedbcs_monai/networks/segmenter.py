@@ -34,6 +34,25 @@ class Features(NamedTuple):
     """(B, C_l, H / s_l, W / s_l[, D / s_l]) for each of `Segmenter.encoder_levels`"""
     decoder: tuple[Tensor, ...]
     """The same for each of `Segmenter.decoder_levels`."""
+    bottleneck: Tensor
+    """The deepest map, of `Segmenter.bottleneck_level`."""
+
+
+TAPS = ("bottleneck", "penultimate")
+
+
+def tap(features: Features, where: str) -> Tensor:
+    """The map that a method compares between networks or with prototypes, one of `TAPS`.
+
+    The `bottleneck` is the deepest map, and the `penultimate` one the finest of the decoder: what the last layer reads
+    (in MONAI's UNet, what comes up into its last block).
+    """
+    return features.bottleneck if where == "bottleneck" else features.decoder[0]
+
+
+def pooled(features: Features, where: str) -> Tensor:
+    """The mean of a `tap` over its pixels, (B, C) in float32: global average pooling."""
+    return tap(features, where).flatten(2).float().mean(2)
 
 
 class Segmenter(nn.Module):
@@ -41,6 +60,9 @@ class Segmenter(nn.Module):
 
     `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with
     forward hooks listening. The levels are measured once: no other layer needs to be told a number of channels.
+
+    `harmonize` is a layer that every image passes first, wherever the network is used. It changes nothing until it is
+    replaced.
 
     Args:
         backbone: (B, in_channels, H, W[, D]) -> logits (B, K, H, W[, D]). It is changed where `recalibrate` says.
@@ -51,11 +73,12 @@ class Segmenter(nn.Module):
         style: arguments of `StyleRecalibration` besides the channels.
         fusion: a module that a training method uses. It is trained and sent with the rest, but `forward` never calls it
             and scripting leaves it out.
+        bottleneck: the module of the deepest map; None: there is none below the deepest encoder level.
         in_channels: of the image.
         spatial_dims: 2 or 3.
     """
 
-    __jit_ignored_attributes__ = ("fusion", "encoder_levels", "decoder_levels")
+    __jit_ignored_attributes__ = ("fusion", "encoder_levels", "decoder_levels", "bottleneck_level")
 
     def __init__(
         self,
@@ -66,30 +89,35 @@ class Segmenter(nn.Module):
         style: Mapping[str, Any] | None = None,
         fusion: nn.Module | None = None,
         *,
+        bottleneck: str | None = None,
         in_channels: int,
         spatial_dims: int,
     ) -> None:
         super().__init__()
+        self.harmonize: nn.Module = nn.Identity()
         self.backbone = backbone
         self.fusion = fusion
         # The smallest image that leaves the bottleneck two pixels a side: some norms refuse one.
         image = torch.zeros(1, in_channels, *[2 ** (len(encoder) + 1)] * spatial_dims)
-        levels = {level.name: level for level in _measured(backbone, [*encoder, *decoder, *recalibrate], image)}
+        bottleneck = bottleneck or encoder[-1]
+        names = [*encoder, *decoder, bottleneck, *recalibrate]
+        levels = {level.name: level for level in _measured(backbone, names, image)}
         self.encoder_levels = tuple(levels[name] for name in encoder)
         self.decoder_levels = tuple(levels[name] for name in decoder)
+        self.bottleneck_level = levels[bottleneck]
         for name in recalibrate:
             block = StyleRecalibration(levels[name].channels, **style or {})
             backbone.set_submodule(name, nn.Sequential(backbone.get_submodule(name), block))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W[, D]) -> logits (B, K, H, W[, D])."""
-        logits: Tensor = self.backbone(image)
+        logits: Tensor = self.backbone(self.harmonize(image))
         return logits
 
     def features(self, image: Tensor) -> Features:
         """The logits of `forward`, bit for bit, and the map of every level."""
         with _listening(self.backbone, _names(self)) as maps:
-            return _gathered(self, self.backbone(image), maps)
+            return _gathered(self, self.forward(image), maps)
 
 
 def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Tensor) -> Features:
@@ -100,22 +128,28 @@ def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Ten
         network: in training or evaluation mode, as wished.
         image: (B, C, H, W[, D])
     """
-    backbone, prefix = network.backbone, "backbone."
-    own = {name: weights[prefix + name] for name, _ in backbone.named_parameters() if prefix + name in weights}
+    with _listening(network.backbone, _names(network)) as maps:
+        logits = _under(weights, network, "backbone", _under(weights, network, "harmonize", image))
+        return _gathered(network, logits, maps)
+
+
+def _under(weights: Mapping[str, Tensor], network: Segmenter, part: str, image: Tensor) -> Tensor:
+    module = network.get_submodule(part)
+    own = {name: weights[f"{part}.{name}"] for name, _ in module.named_parameters() if f"{part}.{name}" in weights}
     # In training mode batch norm writes its running statistics into the buffers it is given.
-    own |= {name: weights.get(prefix + name, buffer).clone() for name, buffer in backbone.named_buffers()}
-    with _listening(backbone, _names(network)) as maps:
-        return _gathered(network, functional_call(backbone, own, (image,)), maps)
+    own |= {name: weights.get(f"{part}.{name}", buffer).clone() for name, buffer in module.named_buffers()}
+    output: Tensor = functional_call(module, own, (image,))
+    return output
 
 
 def _names(network: Segmenter) -> list[str]:
-    return [level.name for level in network.encoder_levels + network.decoder_levels]
+    return [level.name for level in (*network.encoder_levels, *network.decoder_levels, network.bottleneck_level)]
 
 
 def _gathered(network: Segmenter, logits: Tensor, maps: Mapping[str, Tensor]) -> Features:
     encoder = tuple(maps[level.name] for level in network.encoder_levels)
     decoder = tuple(maps[level.name] for level in network.decoder_levels)
-    return Features(logits, encoder, decoder)
+    return Features(logits, encoder, decoder, maps[network.bottleneck_level.name])
 
 
 def _measured(backbone: nn.Module, names: Sequence[str], image: Tensor) -> list[Level]:

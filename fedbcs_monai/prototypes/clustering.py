@@ -1,9 +1,10 @@
-"""FINCH: parameter-free clustering of prototypes (Sarfraz et al., CVPR 2019)."""
+"""Clustering of prototypes: FINCH, which needs no parameter (Sarfraz et al., CVPR 2019), and k-means."""
 
 import warnings
 
 import numpy as np
 import torch
+from scipy.cluster.vq import kmeans
 from torch import Tensor
 
 
@@ -43,3 +44,20 @@ def cluster_means(vectors: Tensor) -> Tensor:
     labels = finch_labels(vectors)
     by_first_member = dict.fromkeys(labels.tolist())
     return torch.stack([vectors[labels == label].mean(0) for label in by_first_member])
+
+
+def k_means(vectors: Tensor, k: int) -> Tensor:
+    """Centroids of k-means in Euclidean distance, started at random vectors that torch's own generator draws.
+
+    Args:
+        vectors: (n, D), n >= 1.
+        k: clusters, >= 1.
+
+    Returns:
+        (S, D), S <= k: a cluster that runs empty is left out, and up to k distinct vectors are their own centroids.
+    """
+    points = vectors.detach().cpu().double().numpy()
+    distinct = np.unique(points, axis=0)
+    if len(distinct) > k:
+        distinct, _ = kmeans(points, distinct[torch.randperm(len(distinct))[:k].numpy()])
+    return torch.from_numpy(distinct).to(vectors.dtype)

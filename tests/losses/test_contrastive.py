@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
+from fedbcs_monai.losses.contrastive import (
+    clamped_info_nce,
+    class_info_nce,
+    info_nce,
+    model_contrast,
+    pairwise_info_nce,
+    similarities,
+)
 
 VECTORS = np.load(Path(__file__).parents[1] / "vectors" / "fedbcs_losses.npz")
 TEMPERATURES = (0.005, 0.05, 0.4, 1.0)
@@ -28,10 +35,6 @@ def vector(name: str) -> Tensor:
 def close(mine: Tensor, theirs: Tensor) -> None:
     """The tolerance of the reference numbers: 1e-4 of the largest."""
     assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max() + 1e-9
-
-
-def similarities(anchors: Tensor, prototypes: Tensor) -> Tensor:
-    return cosines(anchors @ prototypes.T, anchors.square().sum(1), prototypes)
 
 
 def published(contrast, kind, tau):
@@ -116,3 +119,80 @@ def test_the_exact_contrast_is_finite_and_never_negative(tau):
 def test_cosines_do_not_depend_on_length_and_zero_vectors_have_none():
     anchors, prototypes = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[0.0, 2.0], [0.0, 0.0]])
     assert similarities(anchors, prototypes).tolist() == [[pytest.approx(0.8), 0], [0, 0]]
+
+
+# Anchors of several classes.
+
+CLASSES = torch.tensor([0, 1, 2, 0, 5])
+OWNERS = torch.tensor([2, 0, 0, 1, 2])
+
+
+def random_similarity(n: int = 5, p: int = 5) -> Tensor:
+    return torch.rand(n, p, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+
+
+def test_every_anchor_is_contrasted_with_its_own_class():
+    similarity = random_similarity()
+    losses = class_info_nce(similarity, CLASSES, OWNERS, 0.3)
+    for n, c in enumerate(CLASSES[:4]):
+        assert losses[n] == info_nce(similarity[n : n + 1], c == OWNERS, 0.3)
+    assert losses[4] == 0  # of a class without prototypes
+
+
+def test_without_negatives_every_anchor_has_a_loss_of_exactly_0():
+    similarity = random_similarity().requires_grad_()
+    losses = class_info_nce(similarity, CLASSES, torch.zeros(5, dtype=torch.long), 0.3)
+    assert losses.tolist() == [0] * 5
+
+
+def test_pairs_are_contrasted_as_defined():
+    similarity, tau = random_similarity(5, 4), 0.2
+    positive = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1]]).bool()
+    negative = torch.tensor([[0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0], [0, 0, 0, 0]]).bool()
+    losses = pairwise_info_nce(similarity, positive, negative, tau)
+    exponentials = (similarity / tau).exp()
+    for n in (0, 1, 3):
+        against = exponentials[n][negative[n]].sum()
+        pairs = [-torch.log(e / (e + against)) for e in exponentials[n][positive[n]]]
+        torch.testing.assert_close(losses[n], torch.stack(pairs).mean())
+    assert losses[2] == losses[4] == 0  # no partner, no negative
+
+
+def test_pairs_without_any_negative_have_no_loss_and_no_nan():
+    similarity = random_similarity().requires_grad_()
+    losses = pairwise_info_nce(similarity, torch.ones(5, 5).bool(), torch.zeros(5, 5).bool(), 0.1)
+    assert losses.tolist() == [0] * 5
+
+
+def test_gradients_of_pairs_are_finite_at_any_temperature():
+    similarity = random_similarity().requires_grad_()
+    same = CLASSES[:, None] == OWNERS
+    pairwise_info_nce(similarity, same, ~same, 1e-4).sum().backward()
+    assert torch.isfinite(similarity.grad).all()
+    assert similarity.grad.abs().max() > 0
+
+
+# Between networks.
+
+MOON = np.load(Path(__file__).parents[1] / "vectors" / "moon.npz")
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize(("mu", "tau"), [(1.0, 0.5), (5.0, 0.5), (1.0, 0.1)])
+def test_the_contrast_of_networks_is_that_of_the_published_code(before, mu, tau):
+    features = torch.from_numpy(MOON["in_z"]).requires_grad_()
+    others = [torch.from_numpy(MOON[f"in_{name}"]) for name in ("zglob", "zprev1", "zprev2")[: before + 1]]
+    loss = model_contrast(features, others, tau).mean()
+    loss.backward()
+    theirs = torch.from_numpy(MOON[f"out_prev{before}_mu{mu}_T{tau}_gz"])
+    assert float(MOON["out_ce_only"]) + mu * float(loss.detach()) == pytest.approx(
+        float(MOON[f"out_prev{before}_mu{mu}_T{tau}_total"]), rel=1e-4
+    )
+    close(mu * features.grad, theirs)
+    assert before or bool((features.grad == 0).all())
+
+
+def test_the_contrast_of_networks_worked_by_hand():
+    features, like, unlike = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]), torch.tensor([[3.0, 4.0]])
+    expected = math.log(1 + math.exp((0.6 - 1) / 0.5))
+    assert model_contrast(features, [like, unlike], 0.5).item() == pytest.approx(expected)

@@ -56,6 +56,16 @@ def test_basic_unet_keeps_the_names_of_its_levels():
     assert [level.name for level in network.decoder_levels] == ["upcat_1", "upcat_2", "upcat_3", "upcat_4"]
 
 
+@pytest.mark.parametrize(("backbone", "dims"), CASES)
+def test_the_bottleneck_lies_below_all_levels(backbone, dims):
+    network = small(backbone, dims)
+    stride = 8 if backbone == "UNet" else 16  # UNet's lowest layer is as large as the level above it
+    assert network.bottleneck_level.channels == (128 if backbone == "SegResNet" else 32)
+    assert network.bottleneck_level.stride == (stride,) * dims
+    side = 32 // stride
+    assert network.features(image(dims)).bottleneck.shape == (2, network.bottleneck_level.channels, *[side] * dims)
+
+
 @pytest.mark.parametrize("recalibrate", [(), (1, 2, 3, 4)], ids=["plain", "recalibrated"])
 @pytest.mark.parametrize(("backbone", "dims"), CASES)
 def test_features_have_the_logits_of_forward_and_the_maps_measured(backbone, dims, recalibrate):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.frequency import StyleRecalibration
-from fedbcs_monai.networks.segmenter import Level, Segmenter, features_under
+from fedbcs_monai.networks.segmenter import Level, Segmenter, features_under, pooled, tap
 
 
 class TwoLevels(nn.Module):
@@ -76,6 +76,23 @@ def test_features_are_the_outputs_of_the_named_modules():
     assert torch.equal(features.logits, network(image()))
     assert torch.equal(features.encoder[1], network.backbone.down(features.encoder[0]))
     assert torch.equal(features.logits, network.backbone.head(features.decoder[0]))
+
+
+def test_the_bottleneck_is_the_deepest_encoder_level_unless_another_is_named():
+    network = segmenter().eval()
+    assert torch.equal(network.features(image()).bottleneck, network.features(image()).encoder[-1])
+    named = Segmenter(TwoLevels(), ["top"], ["join"], bottleneck="down", in_channels=1, spatial_dims=2).eval()
+    features = named.features(image())
+    assert named.bottleneck_level == Level("down", 6, (2, 2))
+    assert torch.equal(features.bottleneck, named.backbone.down(features.encoder[0]))
+
+
+def test_taps_are_the_deepest_map_and_the_one_before_the_last_layer():
+    network = segmenter().eval()
+    features = network.features(image())
+    assert torch.equal(tap(features, "bottleneck"), features.bottleneck)
+    assert torch.equal(network.backbone.head(tap(features, "penultimate")), features.logits)
+    assert torch.equal(pooled(features, "bottleneck"), features.bottleneck.mean((2, 3)))
 
 
 def test_recalibrated_map_is_what_skips_deeper_layers_and_features_see():

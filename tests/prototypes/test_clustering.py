@@ -1,4 +1,4 @@
-"""FINCH: the published partitions, and what must not change them."""
+"""FINCH: the published partitions, and what must not change them. K-means: what it must find."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedbcs_monai.prototypes.clustering import cluster_means, finch_labels
+from fedbcs_monai.prototypes.clustering import cluster_means, finch_labels, k_means
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FINCH = np.load(VECTORS / "finch.npz")
@@ -88,3 +88,39 @@ def test_identical_vectors_are_one_cluster():
 def test_a_zero_vector_does_not_spoil_the_rest():
     means = cluster_means(torch.cat([torch.zeros(1, 5), random(6)]))
     assert torch.isfinite(means).all()
+
+
+# K-means.
+
+
+def test_k_means_finds_groups_that_lie_apart():
+    corners = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    torch.manual_seed(0)
+    found = k_means(corners.repeat(20, 1) + 0.01 * random(60, 2), 3)
+    assert sorted(found.round().tolist()) == sorted(corners.tolist())
+
+
+def test_every_centroid_is_the_mean_of_what_is_nearest_to_it():
+    vectors = random(50)
+    torch.manual_seed(0)
+    centroids = k_means(vectors, 4)
+    nearest = torch.cdist(vectors, centroids).argmin(1)
+    means = torch.stack([vectors[nearest == n].mean(0) for n in range(len(centroids))])
+    torch.testing.assert_close(centroids, means, rtol=0, atol=1e-4)
+
+
+def test_up_to_k_distinct_vectors_are_their_own_centroids():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert k_means(vectors, 2).tolist() == [[0, 1], [1, 0]]
+    assert k_means(vectors, 5).tolist() == [[0, 1], [1, 0]]
+    assert k_means(vectors, 1).tolist() == [[pytest.approx(2 / 3), pytest.approx(1 / 3)]]
+
+
+def test_the_generator_decides_where_k_means_starts():
+    vectors = random(200)
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(k_means(vectors, 8))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])

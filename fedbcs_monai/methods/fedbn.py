@@ -1,0 +1,27 @@
+"""FedBN: federated averaging of all but the normalization layers."""
+
+from dataclasses import dataclass
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.methods.base import Local, Method
+from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.networks.normalization import normalization_tensors
+
+
+@dataclass(frozen=True)
+class FedBN(Method):
+    """Every site keeps its own normalization layers (Li et al., ICLR 2021, Algorithm 1).
+
+    The paper has batch norm, whose running statistics and affine part stay at the site. Of group and instance norm it
+    is the affine part alone. The global network has these tensors as they were at the start: it is complete only at a
+    site that has trained.
+    """
+
+    def begin(self, local: Local) -> None:
+        """Refuse a network of which nothing would be kept."""
+        if not self.private(local.network):
+            raise UserError("FedBN needs normalization layers with tensors: set network_def::norm to batch")
+
+    def private(self, network: Segmenter) -> set[str]:
+        """The tensors of the normalization layers."""
+        return normalization_tensors(network)
