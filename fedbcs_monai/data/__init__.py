@@ -1,10 +1,11 @@
 """Data: which patient, which files, which hospital; and how a case is read."""
 
+from fedbcs_monai.data.datalist import datalist
 from fedbcs_monai.data.inferers import NeighbouringSlicesInferer
 from fedbcs_monai.data.pictures import PictureReader
-from fedbcs_monai.data.samples import Samples, batches
+from fedbcs_monai.data.samples import Pooled, Samples, batches
 from fedbcs_monai.data.sites import Case, SiteData, read_sites, write_sites
-from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, StainJitterd
+from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, Spacingd, StainJitterd
 
 __all__ = [
     "Binarised",
@@ -12,11 +13,14 @@ __all__ = [
     "NeighbouringSlicesInferer",
     "NeighbouringSlicesd",
     "PictureReader",
+    "Pooled",
     "RGBd",
     "Samples",
     "SiteData",
+    "Spacingd",
     "StainJitterd",
     "batches",
+    "datalist",
     "read_sites",
     "write_sites",
 ]

@@ -14,10 +14,12 @@ from fedbcs_monai.data import pictures
 from fedbcs_monai.errors import UserError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
+PAIR_SUFFIXES = (".hdr", ".img")
 ITK_SUFFIXES = (".nrrd", ".mha")
 SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *pictures.SUFFIXES)
 
 _SHIFT_VOXELS = 0.1  # grids that differ by less than a tenth of a voxel are one grid
+_FORM_VOXELS = 1.0  # a qform's quaternion, in single precision, moves the corners of an oblique volume by half a voxel
 
 
 class PairReport(NamedTuple):
@@ -87,6 +89,8 @@ def _read(path: Path, content: bytes) -> Grid:
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         return _read_nifti(path, content)
+    if name.endswith(PAIR_SUFFIXES):
+        return _read_nifti(path, _as_one_file(path))
     if name.endswith(ITK_SUFFIXES):
         return _read_itk(path)
     return Grid(np.asarray(pictures.open_picture(path)), None)
@@ -112,9 +116,25 @@ def _read_nifti(path: Path, content: bytes) -> Grid:
         )
     if sform is not None and qform is not None:
         shift = _shift_voxels(sform, qform, array.shape)
-        if not shift < _SHIFT_VOXELS:
+        if not shift < _FORM_VOXELS:
             raise UserError(f"{path}: sform and qform differ by up to {shift:.1f} voxels; keep the right one only")
     return Grid(array, affine)
+
+
+def _as_one_file(path: Path) -> bytes:
+    """A NIfTI pair, header and voxels in two files, as the content of one."""
+    try:
+        pair = nib.load(path)
+        if not isinstance(pair, nib.Nifti1Pair | nib.Nifti2Pair):
+            raise ValueError("an Analyze file, which does not say where its voxels lie")
+        kind = nib.Nifti2Image if isinstance(pair, nib.Nifti2Pair) else nib.Nifti1Image
+        array = np.asanyarray(pair.dataobj)
+        image = kind(array, None, pair.header)
+        image.set_data_dtype(array.dtype)
+        content: bytes = image.to_bytes()
+        return content
+    except Exception as error:  # what nibabel raises has no common ancestor
+        raise UserError(f"{path}: not a readable NIfTI pair ({_first_line(error)}); export it as .nii.gz") from None
 
 
 def _read_itk(path: Path) -> Grid:

@@ -1,6 +1,8 @@
 """Samples and batches: the cases of a site in memory, and batches that a seed determines."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ class Samples(Dataset[dict[str, Tensor]]):
     """Training samples of one site.
 
     Args:
-        items: MONAI dictionaries, one for each case, as `SiteData.items` gives.
+        data: MONAI dictionaries, one for each case, as `SiteData.items` gives.
         preprocessing: deterministic; a case's dictionary to `image` and `label` tensors.
         slicing: a preprocessed case to a list of samples (`NeighbouringSlicesd`); None where a case is one sample.
         augmentation: random; a sample to a sample. None changes nothing.
@@ -27,23 +29,23 @@ class Samples(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        items: Sequence[Mapping[str, Any]],
+        data: Sequence[Mapping[str, Any]],
         preprocessing: Transform,
         slicing: Transform | None = None,
         augmentation: Transform | None = None,
         cache: bool = True,
     ) -> None:
-        self.items = tuple(items)
+        self.data = tuple(data)
         self.preprocessing = preprocessing
         self.slicing = slicing
         self.augmentation = augmentation
         self._cached: list[dict[str, Tensor]] | None = None
         self._last: tuple[int, list[dict[str, Tensor]]] = (-1, [])
         if cache:
-            self._cached = [sample for number in range(len(self.items)) for sample in self._read(number)]
+            self._cached = [sample for number in range(len(self.data)) for sample in self._read(number)]
             self._places: list[tuple[int, int]] = []
         else:
-            counts = [len(self._read(n)) if slicing else 1 for n in range(len(self.items))]
+            counts = [len(self._read(n)) if slicing else 1 for n in range(len(self.data))]
             self._places = [(n, index) for n, count in enumerate(counts) for index in range(count)]
 
     def __len__(self) -> int:
@@ -66,6 +68,11 @@ class Samples(Dataset[dict[str, Tensor]]):
             self.augmentation.set_random_state(seed=seed)
         return self[index]
 
+    def batch_sizes(self, most: int) -> list[int]:
+        """Sizes of the batches of one epoch: full ones, and one of what is left."""
+        full, left = divmod(len(self), most)
+        return [most] * full + [left] * (left > 0)
+
     def _sample(self, index: int) -> dict[str, Tensor]:
         if self._cached is not None:
             return self._cached[index]
@@ -76,7 +83,7 @@ class Samples(Dataset[dict[str, Tensor]]):
 
     def _read(self, number: int) -> list[dict[str, Tensor]]:
         try:
-            case = self.preprocessing(dict(self.items[number]))
+            case = self.preprocessing(dict(self.data[number]))
             samples = [case] if self.slicing is None else self.slicing(case)
         except RuntimeError as error:
             mendable = user_error_behind(error)
@@ -86,8 +93,31 @@ class Samples(Dataset[dict[str, Tensor]]):
         return [{key: _plain(sample[key]) for key in ("image", "label")} for sample in samples]
 
 
+class Pooled(Dataset[dict[str, Tensor]]):
+    """The samples of several sites as if they were one's, in batches of the same sizes as the sites make apart.
+
+    So an epoch takes as many optimizer steps as one epoch at every site.
+    """
+
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        self.parts = tuple(parts)
+        self._ends = list(accumulate(len(part) for part in self.parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def draw(self, index: int, seed: int) -> dict[str, Tensor]:
+        """One sample, augmented as `seed` says and as nothing else does."""
+        number = bisect_right(self._ends, index)
+        return self.parts[number].draw(index - (self._ends[number - 1] if number else 0), seed)
+
+    def batch_sizes(self, most: int) -> list[int]:
+        """Sizes of the batches of one epoch: those of every part."""
+        return [size for part in self.parts for size in part.batch_sizes(most)]
+
+
 def batches(
-    dataset: Samples,
+    dataset: Samples | Pooled,
     batch_size: int,
     seed: int,
     shuffle: bool = True,
@@ -108,11 +138,11 @@ def batches(
     count = len(dataset)
     order = torch.randperm(count, generator=generator).tolist() if shuffle else list(range(count))
     seeds = torch.randint(2**32, (count,), generator=generator).tolist()
+    sizes = [size for size in dataset.batch_sizes(batch_size) if size == batch_size or not drop_last]
     return DataLoader(
         _Epoch(dataset, order, seeds),
-        batch_size=batch_size,
+        batch_sampler=[list(range(end - size, end)) for size, end in zip(sizes, accumulate(sizes), strict=True)],
         num_workers=workers,
-        drop_last=drop_last,
         pin_memory=pin_memory,
         generator=generator,
     )
@@ -121,7 +151,7 @@ def batches(
 class _Epoch(Dataset[dict[str, Tensor]]):
     """The samples in the order of one epoch, each with its seed."""
 
-    def __init__(self, samples: Samples, order: Sequence[int], seeds: Sequence[int]) -> None:
+    def __init__(self, samples: Samples | Pooled, order: Sequence[int], seeds: Sequence[int]) -> None:
         self.samples = samples
         self.order = order
         self.seeds = seeds

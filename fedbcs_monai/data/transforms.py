@@ -1,4 +1,4 @@
-"""The dictionary transforms that MONAI lacks: binary labels, pictures in [0, 1], stain jitter, neighbouring slices."""
+"""Dictionary transforms: binary labels, pictures in [0, 1], stain jitter, neighbouring slices, a safe `Spacingd`."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import Spacingd as MonaiSpacingd
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
@@ -131,6 +132,20 @@ class NeighbouringSlicesd(MapTransform):  # type: ignore[misc]
         if self.foreground_only:
             samples = [sample for sample in samples if bool(sample[self.label_key].any())]
         return samples
+
+
+class Spacingd(MonaiSpacingd):  # type: ignore[misc]
+    """MONAI's `Spacingd`, beside whatever else a host puts into the dictionary.
+
+    For an image from NIfTI, MONAI 1.6.1 takes every key that begins with ``image_`` for its metadata and updates it, so
+    that a path under ``image_path`` is an error, and so is a key that is no text. Such keys pass by untouched here.
+    """
+
+    def __call__(self, data: Sample, lazy: bool | None = None) -> dict[Hashable, Any]:
+        """Resample every key."""
+        seen = {key: value for key, value in data.items() if key in self.keys or isinstance(value, Mapping)}
+        seen = {key: value for key, value in seen.items() if isinstance(key, str)}
+        return {**data, **super().__call__(seen, lazy)}
 
 
 def neighbours(volume: Tensor, count: int) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Lambdad, RandFlipd, RandGaussianNoised, RandRotate90d
 
-from fedbcs_monai.data.samples import Samples, batches
+from fedbcs_monai.data.samples import Pooled, Samples, batches
 from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd
 from fedbcs_monai.errors import UserError
 
@@ -125,3 +125,18 @@ def test_what_the_user_can_mend_arrives_unwrapped():
 def test_other_failures_are_not_swallowed():
     with pytest.raises(RuntimeError, match="applying transform"):
         Samples(ITEMS, Compose([lambda item: item["no such key"]]))
+
+
+def test_pooled_samples_are_those_of_their_parts_in_order():
+    parts = [Samples(ITEMS[:4], made_up, augmentation=augmentation()), Samples(ITEMS[4:], made_up)]
+    pooled, whole = Pooled(parts), Samples(ITEMS, made_up)
+    assert len(pooled) == len(whole) == 10
+    assert [pooled.draw(n, 0)["image"][0, 0, 0].item() // 100 for n in range(4, 10)] == list(range(4, 10))
+    assert same([pooled.draw(2, 5)], [parts[0].draw(2, 5)])
+
+
+def test_pooled_batches_have_the_sizes_of_their_parts():
+    pooled = Pooled([Samples(ITEMS[:4], made_up), Samples(ITEMS[4:], made_up)])
+    assert [len(batch["label"]) for batch in epoch(pooled)] == [3, 1, 3, 3]
+    images = torch.cat([batch["image"] for batch in epoch(pooled)])
+    assert sorted((images[:, 0, 0, 0] / 100).tolist()) == list(range(10))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Spacingd as MonaiSpacingd
 
 from fedbcs_monai.data.inferers import NeighbouringSlicesInferer
-from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, StainJitterd, jitter_stains
+from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, Spacingd, StainJitterd, jitter_stains
 from fedbcs_monai.errors import UserError
 
 
@@ -124,3 +125,31 @@ def test_the_inferer_makes_even_batches():
 def test_the_inferer_keeps_the_affine():
     volume = MetaTensor(torch.zeros(1, 1, 2, 2, 3), affine=torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0])))
     assert torch.equal(NeighbouringSlicesInferer(1)(volume, torch.nn.Identity()).affine, volume.affine)
+
+
+def hosted():
+    """What a host hands on: an image from NIfTI, its metadata, and things of its own."""
+    image = MetaTensor(torch.rand(1, 4, 4, 4), affine=torch.eye(4), meta={"filename_or_obj": "case.nii.gz"})
+    return {
+        "image": image,
+        "image_meta_dict": {"space": "RAS"},
+        "image_path": "case.nii.gz",
+        7: "a key that is no text",
+    }
+
+
+def test_spacing_passes_by_what_a_host_adds():
+    transform = Spacingd("image", pixdim=[2.0, 2.0, 2.0])
+    done = transform(hosted())
+    assert set(done) == set(hosted())
+    assert (done["image_path"], done[7]) == ("case.nii.gz", "a key that is no text")
+    assert done["image"].pixdim.tolist() == [2, 2, 2]
+    assert "affine" in done["image_meta_dict"]
+    assert transform.inverse(done)["image"].shape == (1, 4, 4, 4)
+
+
+def test_spacing_is_otherwise_that_of_monai():
+    image = hosted()["image"]
+    options = {"keys": ["image", "label"], "pixdim": [1.5, 1.5, 3.0], "mode": ["bilinear", "nearest"]}
+    ours, theirs = (made(**options)({"image": image, "label": image > 0.5}) for made in (Spacingd, MonaiSpacingd))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ("image", "label"))

@@ -1,0 +1,117 @@
+"""Record: what a run folder tells of its network: method, sites, scores, data and versions."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Mapping
+from math import isnan
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedbcs_monai.data import SiteData, read_sites
+from fedbcs_monai.errors import UserError
+
+MEASURES = ("dice", "hd95_mm", "assd_mm")
+
+
+class Record(NamedTuple):
+    """What is known of a run. Nothing here tells of a single case."""
+
+    name: str
+    task: str
+    method: Mapping[str, Any]
+    """Class and fields that differ from its defaults."""
+    rounds: int
+    round: int
+    """Of the weights."""
+    cases: Mapping[str, Mapping[str, int]]
+    """Of each site, in ``train``, ``val`` and ``test``."""
+    unseen: tuple[str, ...]
+    """Sites that no training case came from."""
+    scores: Mapping[str, Mapping[str, Any]]
+    """Of each site with test cases: how many, and the mean of every measure; None where spacing is unknown."""
+    modality: str
+    """The one modality of all sites; empty if there are several, or the site list is not at hand."""
+    data_sha256: Mapping[str, str]
+    """Of each site, over its images and labels; empty if the site list is not at hand."""
+    versions: Mapping[str, str]
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Unweighted mean over the sites that trained; over the others where those have no test cases."""
+        trained = [score["dice"] for site, score in self.scores.items() if site not in self.unseen]
+        dices = trained or [score["dice"] for score in self.scores.values()]
+        return sum(dices) / len(dices) if dices else None
+
+
+def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
+    """Read what a finished run has left.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        which: the ``selected`` or the ``last`` model.
+
+    Raises:
+        UserError: the run is not finished, or its files cannot be read.
+    """
+    summary = _json(folder / "summary.json")
+    environment = _json(folder / "environment.json")
+    sites = _sites(config)
+    modalities = {site.modality for site in sites.values()}
+    try:
+        return Record(
+            name=str(summary["name"]),
+            task=str(summary["task"]),
+            method=config.get("method") or {},
+            rounds=int(summary["rounds"]),
+            round=int(summary["rounds"] if which == "last" else summary["selected_round"]),
+            cases=summary["sites"],
+            unseen=tuple(summary["unseen"]),
+            scores=_scores(folder / "scores.csv", which),
+            modality=modalities.pop() if len(modalities) == 1 else "",
+            data_sha256={name: _digest(site) for name, site in sorted(sites.items())},
+            versions={key: environment[key] for key in ("fedbcs_monai", "monai", "torch", "numpy", "nibabel", "itk")},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be read ({error!r}); was the run of another version?") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; give the folder of a finished run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give the folder of a finished run") from None
+    return content
+
+
+def _scores(path: Path, which: str) -> dict[str, dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == which]
+    of_site: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        of_site.setdefault(row["site"], []).append(row)
+    return {
+        site: {"cases": len(found), **{name: _mean([float(row[name]) for row in found]) for name in MEASURES}}
+        for site, found in sorted(of_site.items())
+    }
+
+
+def _mean(values: list[float]) -> float | None:
+    mean = sum(values) / len(values)
+    return None if isnan(mean) else round(mean, 6)
+
+
+def _sites(config: Mapping[str, Any]) -> Mapping[str, SiteData]:
+    """The site list of a run; empty if it or its files are not where they were."""
+    try:
+        return read_sites(Path(config["sites"])) if config.get("sites") else {}
+    except UserError:
+        return {}
+
+
+def _digest(site: SiteData) -> str:
+    files = sorted(f"{kind} {digest}" for case in site.cases for kind, digest in case.sha256.items())
+    return hashlib.sha256("\n".join(files).encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""Write: a finished run to a MONAI bundle, whole or not at all."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from fedbcs_monai.clinical.bundle.card import card
+from fedbcs_monai.clinical.bundle.configs import inference_config, train_config
+from fedbcs_monai.clinical.bundle.export import Differences, export
+from fedbcs_monai.clinical.bundle.metadata import metadata
+from fedbcs_monai.clinical.bundle.record import Record, read_record
+from fedbcs_monai.config import Config, plain, read_config, shipped
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.trained import Trained, find_weights, keeping_sites, load_trained
+from fedbcs_monai.tensors import detached, write_tensors
+
+AS_SHIPPED = (
+    *("LICENSE", "docs/data_license.txt", "configs/logging.conf", "configs/evaluate.json"),
+    *("configs/multi_gpu_train.json", "configs/multi_gpu_evaluate.json", "configs/inference_trt.json"),
+)
+"""Files that are the same in every bundle."""
+
+
+class Bundled(NamedTuple):
+    """Where a bundle is, and how its exports differ from its network."""
+
+    path: Path
+    differences: Differences
+
+
+def write_bundle(
+    run: str | Path,
+    output: str | Path,
+    *,
+    which: str = "selected",
+    site: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    zipped: bool = False,
+) -> Bundled:
+    """Make a MONAI bundle of a finished run.
+
+    Args:
+        run: its folder.
+        output: the bundle's folder, whose name is the bundle's.
+        which: the ``selected`` or the ``last`` model.
+        site: the network as this site uses it, where sites keep parts of it to themselves.
+        about: laid over the metadata, such as ``authors`` and ``data_source``; mappings are merged.
+        overwrite: replace a bundle that is there.
+        zipped: write ``OUTPUT.zip`` with the folder inside, instead of the folder.
+
+    Raises:
+        UserError: the run is not finished, its network cannot be exported, or there is something at the output.
+    """
+    run, output = Path(run), Path(output)
+    target = output.with_name(f"{output.name}.zip") if zipped else output
+    _check_free(target, overwrite)
+    keeping = keeping_sites(find_weights(run, which))
+    if keeping and site is None:
+        raise UserError(f"{run}: sites keep parts of the network to themselves; choose whose: {', '.join(keeping)}")
+    trained = load_trained(run, which, "cpu", site)
+    record = read_record(run, trained.config, which)
+    if site is not None:
+        record = record._replace(scores={name: score for name, score in record.scores.items() if name == site})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        folder = Path(temporary) / output.name
+        differences = _fill(folder, trained, record, about or {})
+        made = Path(shutil.make_archive(str(folder), "zip", temporary, folder.name)) if zipped else folder
+        if target.exists():
+            target.rename(Path(temporary) / "replaced")
+        made.rename(target)
+    return Bundled(target, differences)
+
+
+def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, Any]) -> Differences:
+    """Write every file of the bundle."""
+    source = shipped() / "bundle"
+    for name in AS_SHIPPED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, folder / name)
+    config = plain(trained.config)
+    train = train_config(read_config(source / "configs" / "train.json"), config)
+    pictures = read_config(source / "configs" / "nuclei.json")
+    inference = inference_config(read_config(source / "configs" / "inference.json"), train, pictures)
+    weights = detached(trained.network.state_dict())
+    (folder / "models").mkdir()
+    write_tensors(folder / "models" / "model.safetensors", weights)
+    torch.save(dict(weights), folder / "models" / "model.pt")
+    network = ConfigParser(inference).get_parsed_content("network_def").eval()
+    network.load_state_dict(dict(weights))
+    facts = _merged(metadata(read_config(source / "configs" / "metadata.json"), config, network, record), about)
+    for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
+        _write_json(folder / "configs" / f"{name}.json", content)
+    (folder / "docs" / "README.md").write_text(card(facts, config, network, record), encoding="utf-8")
+    return _exported(folder, network, facts)
+
+
+def _exported(folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> Differences:
+    image = facts["network_data_format"]["inputs"]["image"]
+    smallest = int(image["spatial_shape"][0].removesuffix("*n"))
+    return export(folder, network, image["num_channels"], smallest, len(image["spatial_shape"]))
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{target}: is there already; replace it with --overwrite, or name another -o")
+    if target.is_dir() and any(target.iterdir()) and not (target / "configs" / "metadata.json").is_file():
+        raise UserError(f"{target}: holds something, but no bundle to overwrite; name another -o")
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _write_json(path: Path, content: Config) -> None:
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
