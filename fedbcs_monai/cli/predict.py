@@ -1,24 +1,48 @@
 """``fedbcs predict``: new images to masks."""
 
 from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
 
 from fedbcs_monai.cli.voice import voice
 from fedbcs_monai.clinical import predict
 
 
 def run(options: Namespace) -> None:
-    """Segment, and say where the masks are."""
+    """Segment, say what was found, and where the masks are."""
     say = voice(options)
+
+    def heard(name: str, row: Mapping[str, Any]) -> None:
+        say.result("segmented", study=name, found=", ".join(_sizes(row)))
+        for warning in row["warnings"]:
+            say.note(f"{name}: {warning}")
+
     with say.progress("segmenting") as progress:
         written = predict(
             options.model,
             options.input,
             options.output,
+            types=options.output_type,
+            probability=options.probability,
+            overlay=not options.no_overlay,
+            series=options.series,
+            tta=options.tta,
+            resume=options.resume,
             overwrite=options.overwrite,
             device=options.device,
             which=options.which,
-            overlay=not options.no_overlay,
+            site=options.site,
             progress=progress,
+            heard=heard,
         )
     for path in written:
         say.result("wrote", path=path)
+
+
+def _sizes(row: Mapping[str, Any]) -> list[str]:
+    """Each structure and its size, as in ``prostate 41.3 mL``."""
+    return [f"{found['name']} {_size(found)}" for found in row["classes"].values()]
+
+
+def _size(found: Mapping[str, Any]) -> str:
+    return f"{found['volume_ml']:.1f} mL" if "volume_ml" in found else f"{found['area_px']} pixels"

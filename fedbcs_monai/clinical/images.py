@@ -1,11 +1,9 @@
-"""Images: found in a folder, read with their geometry, and masks written on the same grid."""
+"""Images: files read with their geometry, and what is written on the same grid."""
 
 import gzip
-from collections import Counter
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import itk
 import nibabel as nib
@@ -13,82 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fedbcs_monai.clinical.outputs import ends_with, png
+from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.data import pictures
-from fedbcs_monai.data.check import ITK_SUFFIXES, NIFTI_SUFFIXES, SUFFIXES, read_image
+from fedbcs_monai.data.check import ITK_SUFFIXES, NIFTI_SUFFIXES, PAIR_SUFFIXES, read_image
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.tensors import write_atomically
 
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *ITK_SUFFIXES)
+PICTURE_SUFFIXES = pictures.SUFFIXES
 
 # What a mask shares with its image. Descriptions, names and extensions stay behind: they can carry the patient.
 _NIFTI_GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code"),
     *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-
-
-class Source(NamedTuple):
-    """An image as it lies in its file.
-
-    Fields:
-        path: as it was given.
-        array: voxels (X, Y, Z), or pixels (H, W) or (H, W, 3).
-        affine: from voxels to RAS in mm; None for pictures.
-        header: of a NIfTI file.
-    """
-
-    path: Path
-    array: NDArray[Any]
-    affine: NDArray[np.float64] | None
-    header: Any = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the grid that a mask lies on: (X, Y, Z) or (H, W)."""
-        return self.array.shape[: 2 if self.affine is None else 3]
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float] | None:
-        """Along each axis; None for pictures, whose resolution is not to be trusted."""
-        if self.affine is None:
-            return None
-        x, y, z = (float(step) for step in np.linalg.norm(self.affine[:3, :3], axis=0))
-        return x, y, z
-
-
-class Found(NamedTuple):
-    """Images to segment, by name, and names of those that the model cannot read."""
-
-    images: list[Path]
-    skipped: list[str]
-
-
-def find_images(inputs: Path, wants_pictures: bool) -> Found:
-    """The image of that path, or those directly in that folder; hidden files are left out.
-
-    Args:
-        inputs: an image or a folder.
-        wants_pictures: whether the model reads pictures, or volumes.
-
-    Raises:
-        UserError: there is none that the model reads, or two would give masks of one name.
-    """
-    kind, suffixes = ("pictures", pictures.SUFFIXES) if wants_pictures else ("volumes", VOLUME_SUFFIXES)
-    wanted = f"this model segments {kind} ({', '.join(suffixes)})"
-    if inputs.is_file():
-        if not ends_with(inputs, suffixes):
-            raise UserError(f"{inputs}: {wanted}; give it one, or choose a model for this image")
-        return Found([inputs], [])
-    if not inputs.is_dir():
-        raise UserError(f"{inputs}: there is no such file or folder")
-    files = [path for path in sorted(inputs.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    images = [path for path in files if ends_with(path, suffixes)]
-    skipped = [path.name for path in files if ends_with(path, SUFFIXES) and path not in images]
-    if not images:
-        others = f"holds only others, such as {skipped[0]}" if skipped else "holds no image"
-        raise UserError(f"{inputs}: {others}; {wanted}, directly in the folder")
-    _distinct(images)
-    return Found(images, skipped)
 
 
 def read_source(path: Path) -> Source:
@@ -98,93 +34,45 @@ def read_source(path: Path) -> Source:
         UserError: it is not sound, as `fedbcs_monai.data.check` has it.
     """
     grid = read_image(path)
-    return Source(path, *grid, header=_nifti_header(path) if ends_with(path, NIFTI_SUFFIXES) else None)
+    header = _nifti_header(path) if ends_with(path, _NIFTI_KIND) else None
+    return Source(path, *grid, header=header, notes=_notes(path))
 
 
 def mask_suffixes(image: Path) -> tuple[str, ...]:
-    """How the name of an image's mask may end, the usual ending first."""
-    if ends_with(image, NIFTI_SUFFIXES):
-        return (".nii.gz", ".nii")
+    """How the name of what lies on an image's grid may end, the usual ending first; of a DICOM series as NIfTI."""
     if ends_with(image, ITK_SUFFIXES):
         return tuple(sorted(ITK_SUFFIXES, key=lambda suffix: not ends_with(image, (suffix,))))
-    return (".png",)
+    return (".png",) if ends_with(image, PICTURE_SUFFIXES) else (".nii.gz", ".nii")
 
 
-def write_mask(path: Path, mask: NDArray[np.uint8], source: Source) -> None:
-    """Write a mask with the geometry of its image, whole or not at all.
-
-    A volume holds class numbers; a picture is black, with everything that is not background white.
+def content_of(array: NDArray[Any], source: Source, suffix: str) -> bytes:
+    """An array on the grid of a source as the content of a file, with the source's geometry and nothing else of it.
 
     Args:
-        path: ends as one of `mask_suffixes`.
-        mask: on the grid of the source.
+        array: uint8 class numbers or float32 probabilities; in a picture's file these are 0 or 255, and 0 to 255.
         source: the image.
-
-    Raises:
-        UserError: the file cannot be written.
+        suffix: one of `mask_suffixes`, or of NIfTI for any volume.
     """
-    if ends_with(path, NIFTI_SUFFIXES):
-        content = _nifti(mask, source.header)
-        content = gzip.compress(content, mtime=0) if ends_with(path, (".gz",)) else content
-    elif source.affine is not None:
-        content = _itk(mask, source.affine, path.suffix.lower())
-    else:
-        content = png(Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8)))
-    write(path, content)
+    if source.affine is None:
+        scaled = np.where(array > 0, 255, 0) if array.dtype == np.uint8 else np.round(array * 255)
+        return png(Image.fromarray(scaled.astype(np.uint8)))
+    if suffix in NIFTI_SUFFIXES:
+        content = _nifti(array, source.affine, source.header)
+        return gzip.compress(content, mtime=0) if suffix.endswith(".gz") else content
+    return _itk(array, source.affine, suffix)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file atomically; what the system refuses is the user's to mend."""
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another output") from None
+_NIFTI_KIND = (*NIFTI_SUFFIXES, *PAIR_SUFFIXES)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for outputs, before any work is done for them."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made a folder ({error.strerror}); choose another output") from None
-
-
-def remove(path: Path) -> None:
-    """Remove an older output, if it is there."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be replaced ({error.strerror}); choose another output") from None
-
-
-def png(picture: Image.Image) -> bytes:
-    """A picture as the content of a PNG file."""
-    content = BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
-
-
-def stem(path: Path) -> str:
-    """The name of an image without its ending.
-
-    >>> stem(Path("a/case 1.T2.nii.gz"))
-    'case 1.T2'
-    """
-    ending = next((suffix for suffix in SUFFIXES if ends_with(path, (suffix,))), path.suffix)
-    return path.name[: len(path.name) - len(ending)]
-
-
-def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a file's name ends with one of the suffixes, in whatever case."""
-    return path.name.lower().endswith(suffixes)
-
-
-def _distinct(images: list[Path]) -> None:
-    """Refuse two images whose outputs would have one name, also where upper and lower case are one."""
-    count = Counter(stem(path).casefold() for path in images)
-    same = [path.name for path in images if count[stem(path).casefold()] > 1]
-    if same:
-        raise UserError(f"{images[0].parent}: {' and '.join(same[:2])} would get masks of one name; rename one of them")
+def _notes(path: Path) -> tuple[str, ...]:
+    """NRRD alone may leave open which way the patient lies; ITK then takes the axes for left, posterior, superior."""
+    if not ends_with(path, (".nrrd",)):
+        return ()
+    with path.open("rb") as file:
+        fields = file.read(4096).split(b"\n\n")[0].splitlines()
+    named = any(field.startswith((b"space:", b"space dimension:")) for field in fields)
+    return () if named else ("the file does not say which way the patient lies, so left and right may be wrong",)
 
 
 def _nifti_header(path: Path) -> Any:
@@ -195,21 +83,26 @@ def _nifti_header(path: Path) -> Any:
         raise UserError(f"{path}: not a readable NIfTI file ({reason}); export it again") from None
 
 
-def _nifti(mask: NDArray[np.uint8], header: Any) -> bytes:
+def _nifti(array: NDArray[Any], affine: NDArray[np.float64], header: Any) -> bytes:
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     own = kind.header_class()
-    own.set_data_dtype(np.uint8)
-    own.set_data_shape(mask.shape)
-    for name in _NIFTI_GEOMETRY:
-        own[name] = header[name]
-    content: bytes = kind(mask, None, own).to_bytes()
+    own.set_data_dtype(array.dtype)
+    own.set_data_shape(array.shape)
+    if header is None:
+        own.set_xyzt_units("mm")
+        own.set_qform(affine, "unknown")  # its quaternion, in single precision, would be off by tenths of a voxel
+        own.set_sform(affine, "scanner")
+    else:
+        for name in _NIFTI_GEOMETRY:
+            own[name] = header[name]
+    content: bytes = kind(array, None, own).to_bytes()
     return content
 
 
-def _itk(mask: NDArray[np.uint8], affine: NDArray[np.float64], suffix: str) -> bytes:
+def _itk(array: NDArray[Any], affine: NDArray[np.float64], suffix: str) -> bytes:
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image = itk.image_from_array(np.ascontiguousarray(mask.T))
+    image = itk.image_from_array(np.ascontiguousarray(array.T))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3] / spacing)))

@@ -2,51 +2,93 @@
 
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fedbcs_monai.clinical.images import Source
+from fedbcs_monai.clinical.facts import NOTHING, Facts
+from fedbcs_monai.clinical.source import Source
 
 MOST_FOREGROUND = 0.9  # nothing that is segmented here fills nine tenths of an image
 
 
-def measures(mask: NDArray[np.uint8], source: Source, classes: int) -> dict[str, Any]:
+def measures(mask: NDArray[np.uint8], probabilities: NDArray[np.float32], source: Source) -> dict[str, Any]:
     """Statistics of a mask.
 
     Args:
         mask: class numbers on the grid of the source.
+        probabilities: of each class, background first, on the same grid.
         source: the image.
-        classes: number of classes, background among them.
 
     Returns:
-        ``foreground_fraction``, and ``classes`` from the number of each to its ``volume_ml`` (``area_px`` in a picture)
-        and ``components``, those that touch at a corner being one.
+        ``foreground_fraction``, and ``classes`` from the number of each to ``volume_ml`` (``area_px`` in a picture);
+        ``components``, those that touch at a corner being one; ``bounding_box``, the first and last voxel along each
+        axis, counted from 0; and ``mean_probability`` of the class where it was found. The last two are None where
+        nothing was.
     """
-    each = {str(number): _of_class(mask == number, source) for number in range(1, classes)}
+    each = {
+        str(number): _of_class(mask == number, probabilities[number], source) for number in range(1, len(probabilities))
+    }
     return {"foreground_fraction": float((mask > 0).mean()), "classes": each}
 
 
-def warnings(mask: NDArray[np.uint8], source: Source) -> list[str]:
-    """What is unusual about a mask or the geometry of its image, one sentence each."""
-    found, foreground = [], mask > 0
-    if not foreground.any():
-        found.append("nothing was found")
-    if foreground.mean() > MOST_FOREGROUND:
-        found.append(f"{foreground.mean():.0%} of the image was marked")
+def warnings(mask: NDArray[np.uint8], source: Source, made_for: Facts = NOTHING) -> list[str]:
+    """What is unusual about a mask or its image, one sentence each.
+
+    Args:
+        mask: class numbers on the grid of the source.
+        source: the image.
+        made_for: what the model states; where it says no plane, axial.
+    """
+    foreground = mask > 0
+    found = [*source.notes, *warnings_of_fraction(float(foreground.mean()))]
     if source.affine is not None:
-        found += _volume_warnings(foreground, source)
+        found += _kind_warnings(source.affine, source, made_for) + _volume_warnings(foreground, source)
     return found
 
 
-def _of_class(part: NDArray[np.bool_], source: Source) -> dict[str, Any]:
-    count = int(part.sum())
-    components = int(ndimage.label(part, ndimage.generate_binary_structure(part.ndim, part.ndim))[1])
+def warnings_of_fraction(foreground: float) -> list[str]:
+    """What is unusual about the fraction of an image that was marked."""
+    if not foreground:
+        return ["nothing was found"]
+    return [f"{foreground:.0%} of the image was marked"] if foreground > MOST_FOREGROUND else []
+
+
+def plane_of(affine: NDArray[np.float64]) -> str:
+    """The plane that the slices along the last axis lie nearest to."""
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    return ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
+
+
+def _of_class(part: NDArray[np.bool_], probability: NDArray[np.float32], source: Source) -> dict[str, Any]:
+    box = ndimage.find_objects(part.astype(np.uint8))
+    where = box[0] if box else tuple(slice(0, 0) for _ in part.shape)
+    inside = part[where]
+    count = int(inside.sum())
+    components = int(ndimage.label(inside, ndimage.generate_binary_structure(part.ndim, part.ndim))[1])
+    return {
+        **_size(count, source),
+        "components": components,
+        "bounding_box": [[axis.start, axis.stop - 1] for axis in where] if count else None,
+        "mean_probability": float(probability[where][inside].mean(dtype=np.float64)) if count else None,
+    }
+
+
+def _size(count: int, source: Source) -> dict[str, float]:
     if source.affine is None:
-        return {"area_px": count, "components": components}
+        return {"area_px": count}
     voxel_mm3 = abs(np.linalg.det(source.affine[:3, :3]))
-    return {"volume_ml": float(count * voxel_mm3 / 1000), "components": components}
+    return {"volume_ml": float(count * voxel_mm3 / 1000)}
+
+
+def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: Facts) -> list[str]:
+    found, plane, trained = [], plane_of(affine), made_for.plane or "axial"
+    if plane != trained:
+        found.append(f"the slices along the last axis are {plane}; a model trained on {trained} slices may fail")
+    modality = source.series.modality if source.series is not None else ""
+    if modality and made_for.modality not in ("", modality):
+        found.append(f"it is {modality}, and this model was made for {made_for.modality}")
+    return found
 
 
 def _volume_warnings(foreground: NDArray[np.bool_], source: Source) -> list[str]:
@@ -54,9 +96,6 @@ def _volume_warnings(foreground: NDArray[np.bool_], source: Source) -> list[str]
     edges = [foreground.take(end, axis).any() for axis in range(3) for end in (0, -1)]
     if any(edges):
         found.append("the prediction reaches the edge of the volume, where it may be cut off")
-    plane = ("sagittal", "coronal", "axial")[int(nib.orientations.io_orientation(source.affine)[2, 0])]
-    if plane != "axial":
-        found.append(f"the slices along the last axis are {plane}; a model trained on axial slices may fail")
     unit = source.header.get_xyzt_units()[0] if source.header is not None else "mm"
     if unit not in ("mm", "unknown"):
         found.append(f"the file gives lengths in {unit}; they were taken for mm, so the volume may be wrong")

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from fedbcs_monai.clinical.images import Source
+from fedbcs_monai.clinical.source import Source
 
 SLICES = 12
 COLUMNS = 4

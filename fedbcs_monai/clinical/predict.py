@@ -1,145 +1,174 @@
-"""Predict: images to masks, outlines and statistics in files."""
+"""Predict: images to masks, pictures and statistics in files, and one page about them."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from fedbcs_monai.clinical.images import (
-    ends_with,
-    find_images,
-    make_folder,
-    mask_suffixes,
-    png,
-    read_source,
-    remove,
-    stem,
-    write,
-    write_mask,
-)
-from fedbcs_monai.clinical.overlay import overlay as outlined
+from fedbcs_monai.clinical.outputs import ends_with, make_folder, remove, together
+from fedbcs_monai.clinical.page import Entry, write_page
 from fedbcs_monai.clinical.predictor import Predictor
+from fedbcs_monai.clinical.products import TYPES, Products, Wish, mask_name, planned, write_products, write_region
+from fedbcs_monai.clinical.studies import Study, find_studies
 from fedbcs_monai.data.check import SUFFIXES
 from fedbcs_monai.errors import UserError
 
-SUMMARY = "predictions.json"
+PAGE = "report.html"
 
-Progress = Callable[[int, int], None]
-
-
-class _Plan(NamedTuple):
-    """An image, and where its outputs go."""
-
-    image: Path
-    mask: Path
-    overlay: Path
+Progress = Callable[[float, int], None]
+Heard = Callable[[str, Mapping[str, Any]], None]
 
 
 def predict(
-    model: str | Path,
-    inputs: str | Path,
+    model: str | Path | Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
+    types: Sequence[str] = ("own",),
+    probability: bool = False,
+    overlay: bool = True,
+    series: Sequence[str] = (),
+    tta: bool = False,
+    resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
     which: str = "selected",
-    overlay: bool = True,
+    site: str | None = None,
     progress: Progress | None = None,
+    heard: Heard | None = None,
 ) -> list[Path]:
-    """Segment an image, or all in a folder, and write masks, outlines and statistics.
+    """Segment images and write masks, outlines, statistics, and one page.
 
-    Of ``case.nii.gz`` come ``case_mask.nii.gz`` and ``case_overlay.png``, and once for all ``predictions.json``. Of one
-    image `output` may also name the mask itself, ``x.nii.gz``; then the others are ``x_overlay.png`` and ``x.json``.
+    Of ``case.nii.gz`` come ``case_mask.nii.gz``, ``case_preview.png`` (of a picture ``case_overlay.png``) and
+    ``case_statistics.json``, and once for all ``report.html``. The outputs of a study appear together or not at all. Of
+    one image `output` may also name the mask itself, ``x.nii.gz``; then the others are ``x_preview.png`` and so on.
 
     Args:
-        model: of `Predictor`.
-        inputs: an image, or a folder with images directly in it.
+        model: of `Predictor`; several are an ensemble.
+        inputs: of `find_studies`.
         output: a folder, or for one image a file.
-        overwrite: replace outputs that are there; without it one that is there stops all before any work.
+        types: of masks, from ``own`` (the image's own kind of file; NIfTI for DICOM), ``nifti``, ``dicom_seg`` and
+            ``dicom_rtstruct``.
+        probability: also write the probability that a voxel is not background.
+        overlay: write the outlines.
+        series: which DICOM series; ``all`` for every one that makes a volume.
+        tta: of `Predictor`.
+        resume: keep studies that are done, and do the others.
+        overwrite: replace outputs that are there; without either, one that is there stops all before any work.
         device: as in `Compute`.
         which: ``selected`` or ``last``.
-        overlay: write the outlines.
-        progress: hears how many images are done, and of how many.
+        site: of `Predictor`.
+        progress: hears how many studies are done, and of how many.
+        heard: hears the name and the statistics of every study as it is done.
 
     Returns:
-        The masks.
+        The masks, of each study those of the first type.
 
     Raises:
-        UserError: what the user can mend. An image that cannot be segmented does not keep the others from it: they are
-            finished first, and it is listed here and in ``predictions.json``.
+        UserError: what the user can mend. A study that cannot be segmented does not keep the others from it: they are
+            finished first, and it is named here and on the page.
     """
-    inputs, output = Path(inputs), Path(output)
-    predictor = Predictor(model, device, which)
-    found = find_images(inputs, predictor.pictures)
-    plans, summary = _planned(inputs, found.images, output)
-    _check_free(plans, summary, overwrite)
-    make_folder(summary.parent)
-    rows, failed = [], {}
-    for n, plan in enumerate(plans):
-        if progress:
-            progress(n, len(plans))
+    listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    wish = Wish(_known(types), probability, overlay)
+    predictor = Predictor(model, device, which, site, tta)
+    found = find_studies(listed, predictor.wanted, series)
+    plans, page = _planned(listed, found.studies, Path(output), wish)
+    done = {name: _done(products, predictor) for name, products in plans.items() if resume and products.is_done}
+    new = [products for name, products in plans.items() if name not in done]
+    _check_free(new, [] if resume else [page], found.studies, overwrite)
+    make_folder(page.parent)
+    entries, failed = [], dict(found.failed)
+    for n, study in enumerate(found.studies):
+        products, within = plans[study.name], partial(_heard_within, progress, n, len(plans))
+        within(0)
         try:
-            rows.append(_carried_out(plan, predictor, overlay))
+            row = done[study.name] if study.name in done else _carried_out(study, products, predictor, within)
         except UserError as error:
-            failed[plan.image.name] = str(error)
-    if progress:
-        progress(len(plans), len(plans))
-    content = {**predictor.provenance(), "images": rows, "failed": failed, "skipped": found.skipped}
-    if rows:
-        write(summary, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+            failed[study.path] = str(error)
+            continue
+        entries.append(Entry(study.name, row, products.picture))
+        if heard and study.name not in done:
+            heard(study.name, row)
+    _heard_within(progress, len(plans), len(plans), 0)
+    if entries:
+        write_page(page, entries, _without_folders(failed), found.skipped, predictor.provenance())
     if failed:
-        lines = list(failed.values())
-        raise UserError(lines[0] if len(plans) == 1 else "\n".join([f"{len(lines)} of {len(plans)} failed:", *lines]))
-    return [plan.mask for plan in plans]
+        lines, count = list(failed.values()), len(failed) + len(entries)
+        raise UserError(lines[0] if count == 1 else "\n".join([f"{len(lines)} of {count} failed:", *lines]))
+    return [next(iter(products.masks.values())) for products in plans.values()]
 
 
-def _carried_out(plan: _Plan, predictor: Predictor, overlay: bool) -> dict[str, Any]:
-    """Segment and write one image; nothing older stays under its names, whatever happens."""
-    for path in (plan.mask, plan.overlay):
+def _heard_within(progress: Progress | None, done: int, total: int, fraction: float) -> None:
+    if progress:
+        progress(done + fraction, total)
+
+
+def _without_folders(failed: Mapping[Path, str]) -> dict[str, str]:
+    """Names and reasons for a page that may travel farther than the folders that are named on the way to an image."""
+    return {path.name: reason.replace(f"{path.parent}{os.sep}", "") for path, reason in failed.items()}
+
+
+def _known(types: Sequence[str]) -> tuple[str, ...]:
+    unknown = [kind for kind in types if kind not in TYPES]
+    if unknown or not types:
+        raise UserError(f"a mask of type {unknown[0] if unknown else ''!r}: choose from {', '.join(TYPES)}")
+    return tuple(dict.fromkeys(types))
+
+
+def _carried_out(
+    study: Study, products: Products, predictor: Predictor, progress: Callable[[float], None]
+) -> dict[str, Any]:
+    """Segment and write one study; nothing older stays under its names, whatever happens."""
+    for path in products.older():
         remove(path)
-    source = read_source(plan.image)
-    prediction = predictor.segment(source)
-    write_mask(plan.mask, prediction.mask, source)
-    if overlay:
-        write(plan.overlay, png(outlined(source, prediction.mask)))
-    return {
-        "image": plan.image.name,
-        "mask": plan.mask.name,
-        "overlay": plan.overlay.name if overlay else None,
-        "shape": list(source.shape),
-        "spacing_mm": prediction.spacing_mm,
-        **prediction.statistics,
-        "warnings": prediction.warnings,
-    }
+    with together(products.statistics.parent) as part:
+        write = partial(write_region, progress=progress) if study.large else write_products
+        row = {
+            "image": study.path.name,
+            **({"series": study.series.number} if study.series is not None else {}),
+            **write(study, products, predictor, part),
+            "files": {what: path.name for what, path in products.files.items()},
+            **predictor.provenance(),
+        }
+        content = json.dumps(row, indent=1, ensure_ascii=False) + "\n"
+        part(products.statistics).write_text(content, encoding="utf-8")
+    return row
 
 
-def _planned(inputs: Path, images: list[Path], output: Path) -> tuple[list[_Plan], Path]:
-    """Where every output goes, and the summary."""
-    if inputs.is_file() and not output.is_dir() and ends_with(output, SUFFIXES):
-        wanted = mask_suffixes(inputs)
+def _done(products: Products, predictor: Predictor) -> dict[str, Any]:
+    row = products.done()
+    same = predictor.provenance()
+    if any(row.get(key) != same[key] for key in ("models", "tta")):
+        raise UserError(f"{products.statistics}: is of another model; leave out --resume, or choose another output")
+    missing = [path.name for path in products.files.values() if not path.exists()]
+    if missing:
+        raise UserError(f"{products.statistics}: is done without {missing[0]}; leave out --resume")
+    return row
+
+
+def _planned(
+    inputs: Sequence[str | Path], studies: Sequence[Study], output: Path, wish: Wish
+) -> tuple[dict[str, Products], Path]:
+    """Where the outputs of every study go, and the page."""
+    if len(studies) == 1 and not output.is_dir() and ends_with(output, SUFFIXES):
+        wanted = studies[0].mask_suffixes
         if not ends_with(output, wanted):
-            raise UserError(f"{output}: the mask of {inputs.name} is written as {' or '.join(wanted)}")
-        plan = _Plan(inputs, output, output.with_name(f"{stem(output)}_overlay.png"))
-        return [plan], output.with_name(f"{stem(output)}.json")
-    if inputs.is_dir() and output.resolve() == inputs.resolve():
+            raise UserError(f"{output}: the mask of {studies[0].path.name} is written as {' or '.join(wanted)}")
+        products = planned(studies[0], output.parent, wish, output)
+        return {studies[0].name: products}, output.with_name(f"{mask_name(output)}_{PAGE}")
+    if any(Path(one).is_dir() and output.resolve() == Path(one).resolve() for one in inputs):
         raise UserError(f"{output}: holds the images; name another folder for the masks")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file; name a folder for the masks")
-    plans = [
-        _Plan(
-            image,
-            output / f"{stem(image)}_mask{mask_suffixes(image)[0]}",
-            output / f"{stem(image)}_overlay.png",
-        )
-        for image in images
-    ]
-    return plans, output / SUMMARY
+    return {study.name: planned(study, output, wish) for study in studies}, output / PAGE
 
 
-def _check_free(plans: list[_Plan], summary: Path, overwrite: bool) -> None:
+def _check_free(plans: Sequence[Products], pages: Sequence[Path], studies: Sequence[Study], overwrite: bool) -> None:
     """Refuse to write over an image, and over what is there unless the user wants it."""
-    images = {plan.image.resolve() for plan in plans}
-    outputs = [summary, *(path for plan in plans for path in (plan.mask, plan.overlay))]
+    images = {study.path.resolve() for study in studies}
+    outputs = [*pages, *(path for products in plans for path in products.files.values())]
     own = [path for path in outputs if path.resolve() in images]
     if own:
         raise UserError(f"{own[0]}: is the image itself; choose another output")

@@ -1,23 +1,25 @@
-"""Predictor: a trained model and an image to a mask on the image's own grid."""
+"""Predictor: trained models and an image to a mask on the image's own grid."""
 
-import hashlib
-import json
 import platform
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fedbcs_monai.clinical.images import Source, find_images, read_source
+from fedbcs_monai.clinical.facts import facts_of
 from fedbcs_monai.clinical.measures import measures, warnings
+from fedbcs_monai.clinical.model import Model, load_model
+from fedbcs_monai.clinical.source import Source
+from fedbcs_monai.clinical.studies import Wanted, find_studies
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import build_segmentation
-from fedbcs_monai.federated.trained import load_trained
 from fedbcs_monai.version import __version__
+
+_PACKAGES = ("monai", "torch", "numpy", "nibabel", "itk", "pillow", "pydicom", "highdicom")
 
 
 class Prediction(NamedTuple):
@@ -25,70 +27,131 @@ class Prediction(NamedTuple):
 
     Fields:
         mask: class numbers on the image's own grid, (X, Y, Z) or (H, W).
-        image: its path, as it was given.
-        spacing_mm: along each axis; None for pictures.
+        affine: of that grid, from voxels to RAS in mm; None for pictures.
         statistics: of `measures`.
         warnings: what should make a reader look twice.
+        probability: that a voxel is not background, float32, on the same grid.
+        source: the image.
     """
 
     mask: NDArray[np.uint8]
-    image: Path
-    spacing_mm: tuple[float, float, float] | None
+    affine: NDArray[np.float64] | None
     statistics: dict[str, Any]
     warnings: list[str]
+    probability: NDArray[np.float32]
+    source: Source
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float] | None:
+        """Along each axis; None for pictures."""
+        return self.source.spacing_mm
 
 
 class Predictor:
-    """A trained model, ready for images. Research software: not a medical device.
+    """Trained models, ready for images. Research software: not a medical device.
 
-    See `load_trained` for what it trusts.
+    Several models are an ensemble: the mean of their probabilities on the image's own grid decides. See `load_trained`
+    for what a model is trusted with.
 
     Args:
-        model: a run folder, or a file of weights beside its ``config.json``.
+        model: what `load_trained` takes, or several of them.
         device: as in `Compute`.
         which: of a run folder, the ``selected`` or the ``last`` model.
+        site: take the network as this site uses it, with what it keeps to itself; None: the global one.
+        tta: average over an image and its three mirror images in plane (test-time augmentation); four times the work.
 
     Raises:
-        UserError: there is no such model, or its weights do not fit its configuration.
+        UserError: there is no such model, its weights do not fit its configuration, or several do not fit each other.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", which: str = "selected") -> None:
-        self.config, self.network, self._compute, weights = load_trained(Path(model), which, device)
-        self.sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-        self.pictures = "PictureReader" in json.dumps(self.config["reading"])  # else volumes
-        self._classes = int(self.config["network_def"].get("out_channels", 2))
-        self._segmentation = build_segmentation(self.config, self._compute)
+    def __init__(
+        self,
+        model: str | Path | Sequence[str | Path],
+        device: str = "auto",
+        which: str = "selected",
+        site: str | None = None,
+        tta: bool = False,
+    ) -> None:
+        paths = [model] if isinstance(model, str | Path) else list(model)
+        self.models = [load_model(Path(path), device, which, site, mirrored=tta) for path in paths]
+        self.tta = tta
+        first = self.models[0]
+        for path, other in zip(paths, self.models, strict=True):
+            if (other.pictures, len(other.classes)) != (first.pictures, len(first.classes)):
+                raise UserError(f"{path}: segments other images or classes than {paths[0]}; they are no ensemble")
+        self.facts = facts_of(first.trained)
+        self.wanted = Wanted(first.pictures, self.facts)
+        self.structures = first.classes[1:]
 
-    def __call__(self, path: str | Path) -> Prediction:
+    def __call__(self, path: str | Path, series: str = "") -> Prediction:
         """Segment one image.
 
+        Args:
+            path: an image, or a DICOM file or folder.
+            series: which DICOM series, where there are several.
+
         Raises:
-            UserError: it is not sound, or not of the kind that the model reads.
+            UserError: it is not sound, not of the kind that the model reads, or more than one.
         """
-        return self.segment(read_source(find_images(Path(path), self.pictures).images[0]))
+        studies = find_studies([path], self.wanted, [series] if series else []).studies
+        if len(studies) > 1:
+            raise UserError(f"{path}: holds {len(studies)} images; name one, or use `predict`")
+        return self.segment(studies[0].read())
 
     def segment(self, source: Source) -> Prediction:
         """Segment an image that has been read and found sound."""
-        try:
-            with self._compute.inference():
-                case = self._segmentation.prepare({"image": source.path})
-                mask = self._segmentation.mask(self.network, case).numpy()
-        except torch.OutOfMemoryError:
-            raise UserError(f"{source.path}: does not fit into the device's memory; try --device cpu") from None
+        probabilities = self.probabilities(source)
+        mask = self.models[0].decide(probabilities)
         if mask.shape != source.shape:
             raise UserError(f"{source.path}: mask {mask.shape} on image {source.shape}; mend `postprocessing`")
-        statistics = measures(mask, source, self._classes)
-        return Prediction(mask, source.path, source.spacing_mm, statistics, warnings(mask, source))
+        each = np.asarray(probabilities.cpu())
+        statistics = self.named(measures(mask, each, source))
+        probability = each[1] if len(each) == 2 else 1 - each[0]
+        found = warnings(mask, source, self.facts)
+        return Prediction(mask, source.affine, statistics, found, probability, source)
+
+    def probabilities(self, source: Source) -> Tensor:
+        """Mean over the models of the probability of every class, background first, (K, X, Y, Z) or (K, H, W)."""
+        image = source.tensor()
+        mean = self.models[0].probabilities(image)
+        for n, model in enumerate(self.models[1:], start=2):
+            mean = mean + (model.probabilities(image) - mean) / n
+        return mean
+
+    def named(self, statistics: dict[str, Any]) -> dict[str, Any]:
+        """Statistics with the name of every class in it."""
+        for name, of_class in zip(self.structures, statistics["classes"].values(), strict=True):
+            of_class["name"] = name
+        return statistics
+
+    def algorithm(self) -> dict[str, str]:
+        """Name and version of the models, as DICOM identifies an algorithm."""
+        known = [_identity(model) for model in self.models]
+        names = [model["name"] or model["task"] or "model" for model in known]
+        return {"name": " + ".join(names), "version": " + ".join(model["sha256"][:12] for model in known)}
 
     def provenance(self) -> dict[str, Any]:
-        """Which model, which versions, where and when."""
+        """Which models, which versions, where and when."""
         return {
-            "model": {"task": self.config.get("task", ""), "name": self.config.get("name", ""), "sha256": self.sha256},
+            "models": [_identity(model) for model in self.models],
+            "tta": self.tta,
             "versions": {
                 "fedbcs_monai": __version__,
-                **{package: version(package) for package in ("monai", "torch", "numpy", "nibabel", "itk", "pillow")},
+                **{package: _version(package) for package in _PACKAGES},
                 "python": platform.python_version(),
             },
-            "device": self._compute.torch_device.type,
+            "device": self.models[0].trained.compute.torch_device.type,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+
+
+def _identity(model: Model) -> dict[str, str]:
+    config = model.trained.config
+    return {"task": config.get("task", ""), "name": config.get("name", ""), "sha256": model.sha256}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedbcs_monai.clinical.images import Source
 from fedbcs_monai.clinical.overlay import CELL, OUTLINE, chosen_slices, overlay, view_of
+from fedbcs_monai.clinical.source import Source
 
 RAS, LPS = np.diag([1.0, 1, 3, 1]), np.diag([-1.0, -1, 3, 1])
 CORONAL = np.array([[1.0, 0, 0, 0], [0, 0, 3, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # axes to R, I, A

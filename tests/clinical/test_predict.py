@@ -1,7 +1,9 @@
 """Predict: masks on the images' own grids, and what is refused before and during the work."""
 
+import gzip
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,10 +11,12 @@ import sys
 import itk
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
 from fedbcs_monai.clinical import Predictor, predict
+from fedbcs_monai.clinical.images import content_of
 from fedbcs_monai.errors import UserError
 
 AFFINES = {
@@ -74,7 +78,7 @@ def test_itk_files_give_the_same_voxels_as_nifti(tmp_path, models, bright, suffi
     (path,) = predict(models["prostate"], tmp_path / f"a.{suffix}", tmp_path / "out")
     assert path.name == f"a_mask.{suffix}"
     assert dice(itk.array_from_image(itk.imread(str(path))).T > 0, box()) > 0.97
-    row = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"][0]
+    row = json.loads((tmp_path / "out" / "a_statistics.json").read_text())
     assert row["classes"]["1"]["volume_ml"] == pytest.approx(box().sum() * 0.9 / 1000, rel=0.05)
 
 
@@ -106,16 +110,19 @@ def test_a_folder_gives_masks_outlines_and_one_summary(tmp_path, models):
     out = tmp_path / "ma sk"
     masks = predict(models["nuclei"], inputs, out, progress=lambda n, of: done.append((n, of)))
     assert masks == [out / "b c_mask.png", out / "größe_mask.png"]
-    expected = {"b c_mask.png", "b c_overlay.png", "größe_mask.png", "größe_overlay.png", "predictions.json"}
+    endings = ("mask.png", "overlay.png", "statistics.json")
+    expected = {"report.html", *(f"{name}_{ending}" for name in ("b c", "größe") for ending in endings)}
     assert {path.name for path in out.iterdir()} == expected
     assert done == [(0, 2), (1, 2), (2, 2)]
-    summary = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
-    assert (
-        summary["model"]["sha256"] == hashlib.sha256((models["nuclei"] / "model.safetensors").read_bytes()).hexdigest()
-    )
-    assert [row["image"] for row in summary["images"]] == ["b c.png", "größe.jpg"]
-    assert summary["skipped"] == ["mri.nii.gz"]
-    assert str(tmp_path) not in json.dumps(summary)
+    row = json.loads((out / "größe_statistics.json").read_text(encoding="utf-8"))
+    weights = (models["nuclei"] / "model.safetensors").read_bytes()
+    assert row["models"][0]["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert row["image"] == "größe.jpg"
+    assert row["files"]["mask"] == "größe_mask.png"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "mri.nii.gz" in page
+    assert page.count("data:image/jpeg") == 2
+    assert str(tmp_path) not in json.dumps(row) + page
 
 
 def test_one_broken_file_does_not_keep_the_others(tmp_path, models):
@@ -126,8 +133,12 @@ def test_one_broken_file_does_not_keep_the_others(tmp_path, models):
     (inputs / "b.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"1 of 3 failed:\n.*b\.png: not a readable picture"):
         predict(models["nuclei"], inputs, out, overlay=False)
-    assert {path.name for path in out.iterdir()} == {"a_mask.png", "c_mask.png", "predictions.json"}
-    assert list(json.loads((out / "predictions.json").read_text())["failed"]) == ["b.png"]
+    done = {f"{name}_{ending}" for name in "ac" for ending in ("mask.png", "statistics.json")}
+    assert {path.name for path in out.iterdir()} == {"report.html", *done}
+    page = (out / "report.html").read_text()
+    assert re.search("2 segmented, . with warnings, 1 failed", page)
+    assert "not a readable picture" in page
+    assert str(tmp_path) not in page
 
 
 def test_nothing_is_overwritten_unless_asked_and_then_nothing_old_stays(tmp_path, models):
@@ -138,19 +149,21 @@ def test_nothing_is_overwritten_unless_asked_and_then_nothing_old_stays(tmp_path
     predict(models["nuclei"], inputs, out)
     (out / "a_mask.png").unlink()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(UserError, match=r"and 3 more: already there; replace with --overwrite"):
+    with pytest.raises(UserError, match=r"and 5 more: already there; replace with --overwrite"):
         predict(models["nuclei"], inputs, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     (inputs / "b.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.png"):
         predict(models["nuclei"], inputs, out, overwrite=True, overlay=False)
-    assert {path.name for path in out.iterdir()} == {"a_mask.png", "predictions.json"}
+    assert {path.name for path in out.iterdir()} == {"a_mask.png", "a_statistics.json", "report.html"}
 
 
 def test_one_image_may_name_its_mask(tmp_path, models):
     nib.save(volume(), tmp_path / "a.nii.gz")
     predict(models["prostate"], tmp_path / "a.nii.gz", tmp_path / "new" / "x.nii")
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"x.nii", "x_overlay.png", "x.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        *("x.nii", "x_preview.png", "x_statistics.json", "x_report.html")
+    }
 
 
 @pytest.mark.parametrize(
@@ -203,7 +216,7 @@ def test_which_model_and_a_file_of_weights_can_be_chosen(tmp_path, models):
     image = save_picture(tmp_path / "a.png")
     by_folder, by_file = Predictor(folder, "cpu"), Predictor(folder / "model.safetensors", "cpu")
     assert np.array_equal(by_folder(image).mask, by_file(image).mask)
-    assert by_folder.sha256 != Predictor(folder, "cpu", which="last").sha256
+    assert by_folder.provenance()["models"] != Predictor(folder, "cpu", which="last").provenance()["models"]
     with pytest.raises(UserError, match="choose one of selected, last"):
         Predictor(folder, "cpu", which="best")
     with pytest.raises(UserError, match="is one model"):
@@ -241,3 +254,154 @@ def test_a_run_without_what_prediction_needs_is_refused(tmp_path, models):
 def test_importing_does_not_load_clustering():
     code = "import sys, fedbcs_monai.clinical; sys.exit('finch' in sys.modules)"
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0
+
+
+def predicted(models, made, folder, out, **options):
+    predict(models["prostate"], folder, out, device="cpu", **options)
+    return {path.name: path for path in out.iterdir()}
+
+
+def test_dicom_and_nifti_of_one_scan_give_the_same_mask(tmp_path, models, made):
+    folder = made.save(made.slices(made.voxels()), tmp_path / "study 1")
+    by_dicom = Predictor(models["prostate"], "cpu")(folder)
+    (tmp_path / "a.nii.gz").write_bytes(content_of(by_dicom.source.array, by_dicom.source, ".nii.gz"))
+    by_nifti = Predictor(models["prostate"], "cpu")(tmp_path / "a.nii.gz")
+    assert by_dicom.mask.any()
+    assert np.array_equal(by_dicom.mask, by_nifti.mask)
+    assert np.array_equal(by_dicom.probability, by_nifti.probability)
+    assert np.abs(by_dicom.affine - by_nifti.affine).max() < 1e-6
+    assert by_dicom.statistics["classes"]["1"].keys() >= {"volume_ml", "components", "bounding_box", "mean_probability"}
+
+
+def test_a_dicom_study_leaves_every_product_and_names_the_patient_only_in_dicom(tmp_path, models, made, bright):
+    folder, out = made.save(made.slices(made.voxels()), tmp_path / "study 1"), tmp_path / "out"
+    types = ["nifti", "dicom_seg", "dicom_rtstruct"]
+    files = predicted(models, made, folder, out, types=types, probability=True)
+    endings = ["mask.nii.gz", "seg.dcm", "rtstruct.dcm", "probability.nii.gz", "preview.png", "statistics.json"]
+    assert files.keys() == {"report.html", *(f"study 1_{ending}" for ending in endings)}
+    mask = nib.load(files["study 1_mask.nii.gz"])
+    assert np.abs(mask.affine - made.geometry()).max() < 1e-6
+    assert [int(mask.header[code]) for code in ("sform_code", "qform_code")] == [1, 0]
+    assert mask.header.get_xyzt_units()[0] == "mm"
+    assert dice(np.asarray(mask.dataobj) > 0, box()) > 0.97
+    probability = np.asarray(nib.load(files["study 1_probability.nii.gz"]).dataobj)
+    assert np.array_equal(probability > 0.5, np.asarray(mask.dataobj) > 0)
+    modalities = {pydicom.dcmread(path).Modality for name, path in files.items() if name.endswith(".dcm")}
+    assert modalities == {"SEG", "RTSTRUCT"}
+    for name, path in files.items():
+        content = path.read_bytes()
+        content = gzip.decompress(content) if name.endswith(".gz") else content
+        named = [word for word in (b"Doe", b"Jane", b"HOSP-4711", b"19500101", b"Elsewhere") if word in content]
+        assert bool(named) == name.endswith(".dcm"), name
+
+
+def test_several_series_are_asked_about_or_named_by_number(tmp_path, models, made):
+    tree = tmp_path / "patient"
+    made.save(made.slices(made.voxels()), tree / "a")
+    made.save(made.slices(made.voxels(seed=1), series="1.2.3.4.8", number=7), tree / "b")
+    with pytest.raises(UserError, match="holds 2 DICOM series"):
+        predicted(models, made, tree, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert "patient_mask.nii.gz" in predicted(models, made, tree, tmp_path / "one", series=["7"])
+    both = predicted(models, made, tree, tmp_path / "both", series=["all"])
+    assert {"patient_4_mask.nii.gz", "patient_7_mask.nii.gz"} <= both.keys()
+    assert json.loads(both["patient_7_statistics.json"].read_text())["series"] == "7"
+
+
+def test_a_segmentation_of_images_that_nothing_can_refer_to_is_refused_and_nothing_written(tmp_path, models, made):
+    images = made.slices(made.voxels())
+    for n, image in enumerate(images):
+        image.FrameOfReferenceUID = f"1.2.3.{n}"
+    folder = made.save(images, tmp_path / "study")
+    with pytest.raises(UserError, match="different frames of reference: nothing can refer to them all; write NIfTI"):
+        predicted(models, made, folder, tmp_path / "out", types=["dicom_seg"])
+    assert list((tmp_path / "out").iterdir()) == []
+    files = predicted(models, made, folder, tmp_path / "out")
+    assert "5 frames of reference" in files["study_statistics.json"].read_text()
+
+
+@pytest.mark.parametrize("types", [["dicom_seg"], ["dicom_rtstruct"], ["tiff"], []])
+def test_types_that_an_image_cannot_have_are_refused_before_any_work(tmp_path, models, types):
+    nib.save(volume(), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match=r"DICOM series|choose from"):
+        predict(models["prostate"], tmp_path / "a.nii.gz", tmp_path / "out", types=types)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_call_goes_on_where_it_was(tmp_path, models):
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        save_picture(inputs / name)
+
+    def interrupt(name, row):
+        if name == "b":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(models["nuclei"], inputs, out, heard=interrupt)
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert before.keys() == {f"{name}_{end}" for name in "ab" for end in ("mask.png", "overlay.png", "statistics.json")}
+    heard = []
+    predict(models["nuclei"], inputs, out, resume=True, heard=lambda name, row: heard.append(name))
+    assert heard == ["c"]
+    assert before.items() <= {path.name: path.stat().st_mtime_ns for path in out.iterdir()}.items()
+    assert "3 segmented" in (out / "report.html").read_text()
+    with pytest.raises(UserError, match=r"a_statistics.json: is of another model"):
+        predict(models["nuclei"], inputs, out, resume=True, which="last")
+
+
+def test_what_fails_half_way_leaves_nothing(tmp_path, models, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr("fedbcs_monai.clinical.products.overlay", fail)
+    nib.save(volume(), tmp_path / "a.nii.gz")
+    with pytest.raises(UserError, match="No space left on device"):
+        predict(models["prostate"], tmp_path / "a.nii.gz", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_ensemble_of_one_model_twice_is_the_model(tmp_path, models):
+    image, model = save_picture(tmp_path / "a.png"), models["nuclei"]
+    one, twice = Predictor(model, "cpu")(image), Predictor([model, model], "cpu")(image)
+    assert np.array_equal(one.probability, twice.probability)
+
+
+def test_an_ensemble_averages_probabilities(tmp_path, models):
+    image = save_picture(tmp_path / "a.png")
+    first, last = (Predictor(models["nuclei"], "cpu", which)(image) for which in ("selected", "last"))
+    files = [models["nuclei"] / name for name in ("model.safetensors", "last.safetensors")]
+    both = Predictor(files, "cpu")(image)
+    assert np.allclose(both.probability, (first.probability + last.probability) / 2, atol=1e-6)
+    assert np.array_equal(both.mask, both.probability > 0.5)
+    with pytest.raises(UserError, match="no ensemble"):
+        Predictor([models["nuclei"], models["prostate"]], "cpu")
+
+
+def test_mirror_images_are_averaged_and_a_symmetric_image_gets_a_symmetric_mask(tmp_path, models):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    pixels = np.maximum(pixels, pixels[:, ::-1])
+    Image.fromarray(np.maximum(pixels, pixels[::-1])).save(tmp_path / "a.png")
+    plain, mirrored = (Predictor(models["nuclei"], "cpu", tta=tta)(tmp_path / "a.png") for tta in (False, True))
+    assert np.allclose(mirrored.probability, mirrored.probability[::-1, ::-1], atol=1e-6)
+    assert not np.allclose(plain.probability, plain.probability[::-1, ::-1], atol=1e-6)
+
+
+def test_mirroring_changes_nothing_for_a_network_that_looks_at_single_pixels(tmp_path, models, bright):
+    nib.save(volume(), tmp_path / "a.nii.gz")
+    plain, mirrored = (Predictor(models["prostate"], "cpu", tta=tta)(tmp_path / "a.nii.gz") for tta in (False, True))
+    assert np.allclose(plain.probability, mirrored.probability, atol=1e-5)
+
+
+def test_the_largest_component_is_kept_where_the_model_says_so(tmp_path, make_model, bright):
+    keep = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred", "applied_labels": [1]}
+    sizes = {"preprocessing::transforms::2::spatial_size": [40, 64, -1]}
+    model = make_model("prostate", {**sizes, "postprocessing::transforms::3": keep})
+    inside = box()
+    inside[16:18, 26:28, 3:5] = True
+    nib.save(volume(inside), tmp_path / "a.nii.gz")
+    prediction = Predictor(model, "cpu")(tmp_path / "a.nii.gz")
+    assert prediction.statistics["classes"]["1"]["components"] == 1
+    assert dice(prediction.mask > 0, box()) > 0.97
+    assert (prediction.probability > 0.5)[16, 26, 3]

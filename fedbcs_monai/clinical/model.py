@@ -1,0 +1,136 @@
+"""Model: a trained network from an image in memory to the probability of each class on the image's own grid."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import AsDiscreted, Compose, KeepLargestConnectedComponentd, LoadImaged
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedbcs_monai.clinical.bundle.configs import classes_of, reads_pictures
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.cases import Segmentation
+from fedbcs_monai.federated.setup import build_segmentation
+from fedbcs_monai.federated.trained import Trained, load_trained
+
+_MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # of (1, C, H, W) or (1, C, H, W, D), in plane
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network between two ends: an image in memory, and probabilities on its grid.
+
+    Args:
+        trained: network and configuration.
+        sha256: of the file of weights.
+        segmentation: what the configuration says, without reading files and without deciding.
+        decision: from probabilities to class numbers: argmax, and what the configuration has behind it.
+    """
+
+    trained: Trained
+    sha256: str
+    segmentation: Segmentation
+    decision: Compose
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it segments pictures; otherwise volumes."""
+        return reads_pictures(self.trained.config)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, background first."""
+        return classes_of(self.trained.config)
+
+    def probabilities(self, image: MetaTensor) -> Tensor:
+        """Probability of every class on the image's own grid, (K, X, Y, Z) or (K, H, W).
+
+        Raises:
+            UserError: the image does not fit into the device's memory, or is not what the network was made for.
+        """
+        device = self.segmentation.device
+        try:
+            with self.trained.compute.inference():  # transforms too, on CUDA, which would wait for them elsewhere
+                case = self.segmentation.prepare({"image": image.to(device) if device.type == "cuda" else image})
+                return self.segmentation.predicted(self.trained.network, case)
+        except torch.OutOfMemoryError:
+            raise UserError(f"{_name(image)}: does not fit into the device's memory; try --device cpu") from None
+
+    def decide(self, probabilities: Tensor) -> NDArray[np.uint8]:
+        """Class numbers on the grid of the probabilities."""
+        decided = self.decision({"pred": MetaTensor(probabilities)})["pred"][0]
+        return np.asarray(decided.cpu()).astype(np.uint8)
+
+
+def load_model(
+    path: Path, device: str = "auto", which: str = "selected", site: str | None = None, mirrored: bool = False
+) -> Model:
+    """Load a trained model for prediction.
+
+    Args:
+        path: as in `load_trained`.
+        device: as in `Compute`.
+        which: of a run folder, the ``selected`` or the ``last`` model.
+        site: as in `load_trained`.
+        mirrored: average over the four mirror images in plane.
+
+    Raises:
+        UserError: there is no such model, or its `postprocessing` has no `AsDiscreted`.
+    """
+    trained = load_trained(path, which, device, site)
+    whole = build_segmentation(trained.config, trained.compute)
+    inferer = Mirrored(whole.inferer) if mirrored else whole.inferer
+    before, decision = _cut(steps_of(whole.postprocessing), path)
+    segmentation = replace(
+        whole, preprocessing=_without_reading(whole.preprocessing), inferer=inferer, postprocessing=before
+    )
+    return Model(trained, hashlib.sha256(trained.weights.read_bytes()).hexdigest(), segmentation, decision)
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """An inferer that averages the probabilities of an image and its three mirror images in plane.
+
+    What it returns are logits again, so that the softmax that follows changes nothing.
+
+    Args:
+        inferer: of images (B, C, H, W[, D]) and a network to logits of the same size.
+    """
+
+    inferer: Callable[..., Tensor]
+
+    def __call__(self, images: Tensor, network: nn.Module) -> Tensor:
+        """Logarithm of the mean probability."""
+        plain = images.as_tensor() if isinstance(images, MetaTensor) else images
+        each = (self.inferer(plain.flip(axes), network).float().softmax(1).flip(axes) for axes in _MIRRORS)
+        mean = sum(each, start=torch.zeros(())) / len(_MIRRORS)
+        return mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def steps_of(transform: Any) -> list[Any]:
+    """The transforms of a composition, nested ones laid flat."""
+    return list(transform.flatten().transforms) if isinstance(transform, Compose) else [transform]
+
+
+def _without_reading(preprocessing: Any) -> Compose:
+    return Compose([step for step in steps_of(preprocessing) if not isinstance(step, LoadImaged)])
+
+
+def _cut(steps: list[Any], path: Path) -> tuple[Compose, Compose]:
+    at = next((n for n, step in enumerate(steps) if isinstance(step, AsDiscreted)), None)
+    if at is None:
+        raise UserError(f"{path}: its `postprocessing` has no AsDiscreted; it must be softmax, Invertd, AsDiscreted")
+    if find_spec("skimage") is None and any(isinstance(step, KeepLargestConnectedComponentd) for step in steps):
+        raise UserError(f"{path}: its `postprocessing` keeps the largest component: pip install scikit-image")
+    return Compose(steps[:at]), Compose(steps[at:])
+
+
+def _name(image: MetaTensor) -> str:
+    return str(image.meta.get("filename_or_obj", "image"))

@@ -1,0 +1,262 @@
+"""Studies: what the inputs of a call name, each with a name for its outputs."""
+
+import csv
+import glob
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedbcs_monai.clinical.facts import NOTHING, Facts
+from fedbcs_monai.clinical.images import PICTURE_SUFFIXES, VOLUME_SUFFIXES, mask_suffixes, read_source
+from fedbcs_monai.clinical.outputs import ends_with, stem
+from fedbcs_monai.clinical.source import Source
+from fedbcs_monai.data.check import SUFFIXES
+from fedbcs_monai.errors import UserError
+
+_LARGE_FILE = 2**24  # bytes from which a TIFF may be too large to be segmented whole
+_COLUMNS = ("image", "name", "series")
+
+
+class Wanted(NamedTuple):
+    """What a model segments: pictures or volumes, and what it states of them."""
+
+    pictures: bool
+    facts: Facts = NOTHING
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of its files."""
+        return PICTURE_SUFFIXES if self.pictures else VOLUME_SUFFIXES
+
+    def __str__(self) -> str:
+        also = "" if self.pictures else ", or DICOM"
+        return f"this model segments {'pictures' if self.pictures else 'volumes'} ({', '.join(self.suffixes)}{also})"
+
+
+class Study(NamedTuple):
+    """One image to segment.
+
+    Fields:
+        name: of its outputs; from the file or folder that the user named, never from what is written in it.
+        path: of the file, or the folder of a DICOM series.
+        series: of a DICOM study, its `fedbcs_monai.clinical.dicom.series.Series`.
+    """
+
+    name: str
+    path: Path
+    series: Any = None
+
+    def read(self) -> Source:
+        """The image in memory.
+
+        Raises:
+            UserError: it is not sound.
+        """
+        if self.large:
+            raise UserError(f"{self.path}: too large for memory; `fedbcs predict` segments it strip by strip")
+        if self.series is None:
+            return read_source(self.path)
+        source: Source = dicom_module("volume").read_series(self.series, self.path)
+        return source
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it is a picture."""
+        return self.series is None and ends_with(self.path, PICTURE_SUFFIXES)
+
+    @property
+    def large(self) -> bool:
+        """Whether it is a TIFF too large to be segmented whole."""
+        if self.series is not None or not ends_with(self.path, (".tif", ".tiff")):
+            return False
+        try:
+            tiff = import_module("fedbcs_monai.clinical.region.tiff")
+        except ModuleNotFoundError as error:
+            if self.path.stat().st_size < _LARGE_FILE:
+                return False
+            raise UserError(f"{self.path}: large TIFF needs {error.name}: pip install 'fedbcs-monai[tiff]'") from None
+        height, width = tiff.size_of(self.path)
+        return bool(height * width > tiff.LARGE)
+
+    @property
+    def mask_suffixes(self) -> tuple[str, ...]:
+        """How the name of its mask may end."""
+        if self.large:
+            return (".tif", ".tiff")
+        return mask_suffixes(Path(self.name) if self.series is not None else self.path)
+
+
+class Found(NamedTuple):
+    """Studies, the names of files that the model cannot read, and what failed: from an input to the reason."""
+
+    studies: list[Study]
+    skipped: list[str]
+    failed: dict[Path, str]
+
+
+class _Request(NamedTuple):
+    path: Path
+    name: str
+    series: tuple[str, ...]
+
+
+def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[str] = ()) -> Found:
+    """What the inputs name.
+
+    An input is an image; a folder with images directly in it; a DICOM file or a folder or tree of them; a pattern with
+    ``*``, ``?`` or ``[]``; or a CSV with the column ``image``, and if wanted ``name`` and ``series``, whose paths are
+    relative to it. Hidden files are left out.
+
+    Args:
+        inputs: at least one.
+        wanted: what the model segments.
+        series: which DICOM series are meant, as `fedbcs_monai.clinical.dicom.series.choose` has it.
+
+    Raises:
+        UserError: an only input that gives nothing; of several, those that do are in `Found.failed`. Two studies
+            whose outputs would have one name.
+    """
+    requests = [request for one in inputs for request in _requests(str(one), tuple(series))]
+    studies: list[Study] = []
+    skipped: list[str] = []
+    failed: dict[Path, str] = {}
+    for request in requests:
+        try:
+            found, others = _studies(request, wanted)
+        except UserError as error:
+            if len(requests) == 1:
+                raise
+            failed[request.path] = str(error)
+        else:
+            studies += found
+            skipped += others
+    return Found(_named_apart(studies), skipped, failed)
+
+
+def _requests(given: str, series: tuple[str, ...]) -> list[_Request]:
+    path = Path(given)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return _table(path, series)
+    if path.exists():
+        return [_Request(path, "", series)]
+    if glob.has_magic(given):
+        matching = sorted(glob.glob(given, recursive=True))  # noqa: PTH207  # patterns from the root too
+        if matching:
+            return [_Request(Path(match), "", series) for match in matching]
+        raise UserError(f"{given}: nothing matches this pattern")
+    raise UserError(f"{given}: there is no such file or folder")
+
+
+def _table(path: Path, series: tuple[str, ...]) -> list[_Request]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable table ({error}); save it as CSV in UTF-8") from None
+    header = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=";" if header.count(";") > header.count(",") else ",")
+    columns = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
+    if "image" not in columns:
+        raise UserError(f"{path}: no column image; it has {', '.join(columns) or 'no header'}")
+    found = []
+    for row in rows:
+        image, name, own = ((row.get(columns.get(column, "")) or "").strip() for column in _COLUMNS)
+        if not image or Path(name).name != name:
+            what = f"name {name!r} is none for a file" if image else "lacks its image"
+            raise UserError(f"{path}: line {rows.line_num}: {what}; correct it")
+        found.append(_Request(path.parent / image, name, tuple(own.split()) or series))
+    if not found:
+        raise UserError(f"{path}: names no image")
+    return found
+
+
+def _studies(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
+    """The studies of one request, and the names of other images beside them."""
+    path = request.path
+    if path.is_file():
+        if ends_with(path, wanted.suffixes):
+            return [Study(request.name or stem(path), _of_pair(path))], []
+        if not wanted.pictures and _is_dicom(path):
+            return _series(request, [path], wanted), []
+        raise UserError(f"{path}: {wanted}; give it one, or choose a model for this image")
+    if not path.is_dir():
+        raise UserError(f"{path}: there is no such file or folder")
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    images = [file for file in files if ends_with(file, wanted.suffixes) and _of_pair(file) == file]
+    series = [] if wanted.pictures else [file for file in _tree(path) if _is_dicom(file)]
+    if series and images and not request.series:
+        raise UserError(
+            f"{path}: holds {len(images)} image files such as {images[0].name} and {len(series)} DICOM files; "
+            "name the file or folder that is meant, or a DICOM --series"
+        )
+    if series and (request.series or not images):
+        return _series(request, series, wanted), []
+    skipped = [file.name for file in files if ends_with(file, SUFFIXES) and file not in images]
+    if not images:
+        others = f"holds only others, such as {skipped[0]}" if skipped else "holds no image"
+        raise UserError(f"{path}: {others}; {wanted}, directly in the folder")
+    if request.name and len(images) > 1:
+        raise UserError(f"{path}: holds {len(images)} images, which cannot all be named {request.name}")
+    return [Study(request.name or stem(image), image) for image in images], skipped
+
+
+def _series(request: _Request, files: Sequence[Path], wanted: Wanted) -> list[Study]:
+    dicom = dicom_module("series")
+    chosen = dicom.choose(dicom.find_series(files), request.series, wanted.facts, request.path)
+    name = request.name or stem(request.path.resolve())
+    return [Study(f"{name}_{one.number}" if len(chosen) > 1 else name, request.path, one) for one in chosen]
+
+
+def _named_apart(studies: list[Study]) -> list[Study]:
+    """Names that are one get the folders before them that differ; also where upper and lower case are one.
+
+    Raises:
+        UserError: they are one even so.
+    """
+    names = [study.name for study in studies]
+    for depth in range(1, max((len(study.path.resolve().parts) for study in studies), default=0)):
+        if not _repeated(names):
+            break
+        names = [
+            "_".join([*study.path.resolve().parent.parts[-depth:], study.name])
+            if study.name.casefold() in _repeated([one.name for one in studies])
+            else study.name
+            for study in studies
+        ]
+    if repeated := _repeated(names):
+        same = [study.path for study, name in zip(studies, names, strict=True) if name.casefold() in repeated]
+        raise UserError(
+            f"{same[0].parent}: {' and '.join(path.name for path in same[:2])} would get masks of one name; "
+            "rename one of them"
+        )
+    return [study._replace(name=name) for study, name in zip(studies, names, strict=True)]
+
+
+def _repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, count in Counter(name.casefold() for name in names).items() if count > 1}
+
+
+def _of_pair(path: Path) -> Path:
+    """A NIfTI pair is named by its header."""
+    header = path.with_suffix(".hdr")
+    return header if path.suffix.lower() == ".img" and header.is_file() else path
+
+
+def _tree(folder: Path) -> list[Path]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its preamble, or, without one, by its name."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM" or ends_with(path, (".dcm", ".dicom", ".ima"))
+
+
+def dicom_module(name: str) -> Any:
+    """A module of `fedbcs_monai.clinical.dicom`, whose packages are optional."""
+    try:
+        return import_module(f"fedbcs_monai.clinical.dicom.{name}")
+    except ModuleNotFoundError as error:
+        raise UserError(f"DICOM needs {error.name}: pip install 'fedbcs-monai[dicom]'") from None

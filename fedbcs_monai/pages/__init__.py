@@ -1,0 +1,45 @@
+"""Pages: what all our HTML pages share: one look, everything inside, whole or not at all."""
+
+import base64
+import io
+import os
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.loaders import ChoiceLoader
+from PIL import Image
+
+from fedbcs_monai.errors import UserError
+
+
+def templates(room: str) -> Environment:
+    """The templates of a room of this package, and those that all rooms share, such as ``look.css``."""
+    return Environment(
+        loader=ChoiceLoader([PackageLoader("fedbcs_monai", room), PackageLoader("fedbcs_monai", "pages")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def embedded(image: Image.Image, longest: int = 400) -> str:
+    """A picture as a data URI, at most `longest` pixels a side: JPEG, as a stained slide is ten times that as PNG."""
+    image = image.convert("RGB")
+    image.thumbnail((longest, longest))
+    stored = io.BytesIO()
+    image.save(stored, "JPEG", quality=86, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(stored.getvalue()).decode("ascii")
+
+
+def write_html(output: Path, html: str) -> None:
+    """Write beside the target and rename, so that a reader never meets half a page."""
+    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(html, encoding="utf-8")
+        partial.replace(output)
+    except OSError as error:
+        if partial.is_file():
+            partial.unlink()
+        raise UserError(f"{output} cannot be written ({error.strerror}). Name another place to write it to.") from None
