@@ -1,0 +1,292 @@
+"""FederatedController: the aggregator inside an NVFlare server."""
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.fl_model import FLModel
+from nvflare.app_common.app_event_type import AppEventType
+from nvflare.app_common.utils.tensor_disk_offload_context import cleanup_tensor_disk_offload, setup_tensor_disk_offload
+from nvflare.app_common.workflows.model_controller import ModelController
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from fedbcs_monai.config import load_config, read_config
+from fedbcs_monai.data.sites import PARTS
+from fedbcs_monai.drivers.flare.layout import EXPERIMENT, RESULTS
+from fedbcs_monai.drivers.flare.messages import model_of, post_of, stored
+from fedbcs_monai.drivers.flare.post import post_broadcast, read_update
+from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.guards import NUMBERS, objection
+from fedbcs_monai.federated.run import open_run
+from fedbcs_monai.federated.setup import set_up_server
+from fedbcs_monai.federated.traffic import size_bytes
+from fedbcs_monai.federated.trained import WEIGHTS, write_model
+from fedbcs_monai.federated.trust import check_trusted
+from fedbcs_monai.federated.watch import Watch
+from fedbcs_monai.messages import Ask, Broadcast, Update
+from fedbcs_monai.tensors import read_tensors, write_tensors
+
+
+class FederatedController(ModelController):  # type: ignore[misc]
+    """Runs the rounds: asks the sites, waits as long as it is told to and no longer, and leaves a run folder.
+
+    The run folder lies in the server's kit under ``fedbcs/runs`` and outlives the job. A job that finds one there
+    goes on from its newest checkpoint. When the job ends, however it ends, the folder is among the job's results too.
+
+    Args:
+        run_id: of the run, the same when it is resumed as another job.
+        min_responses: sites that must answer; with fewer a round fails, and the run with it.
+        round_timeout_s: longest time for a question.
+        wait_s: how long to wait for the other sites when `min_responses` have answered.
+        cross_site: in the end have every site evaluate what every other site trained in the last round.
+        offload_mib: from this size of network on, updates wait for the aggregation on disk.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        min_responses: int = 2,
+        round_timeout_s: int = 7200,
+        wait_s: int = 600,
+        cross_site: bool = False,
+        offload_mib: int = 256,
+    ) -> None:
+        super().__init__(persistor_id="", ignore_result_error=True, task_check_period=0.2)
+        self.run_id = run_id
+        self.min_responses = min_responses
+        self.round_timeout_s = round_timeout_s
+        self.wait_s = wait_s
+        self.cross_site = cross_site
+        self.offload_mib = offload_mib
+        self._clients: dict[str, str] = {}  # from a client to the site that it speaks for
+        self._counts: dict[str, dict[str, int]] = {}  # from a site to its cases in each part
+        self._asked = (0, -1)  # the round of the last question and its number there
+        self._fetched: set[str] = set()  # clients that have fetched the question that is out
+        self._absent: set[str] = set()  # clients that did not answer the last question that they were asked
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Note which client has fetched a question."""
+        super().handle_event(event_type, fl_ctx)
+        if event_type == AppEventType.BEFORE_TRAIN_TASK:
+            self._fetched.add(fl_ctx.get_peer_context().get_identity_name())
+
+    def run(self) -> None:
+        """Run the rounds that are left, test, and leave the results."""
+        fobs.register(TensorDecomposer)
+        workspace = self.fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        job = self.fl_ctx.get_job_id()
+        here = read_site_file(Path(workspace.get_root_dir()))
+        folder = here.folder / "runs" / checked_run_id(self.run_id)
+        experiment = Path(workspace.get_app_config_dir(job)) / EXPERIMENT
+        check_trusted(read_config(experiment), here.allow)
+        config = load_config(experiment, {**here.overrides, "output": str(folder)})
+        aggregator = set_up_server(config)
+        resume = any((folder / "checkpoints").glob("*.json"))
+        self._run = open_run(config, aggregator.state, torch.device("cpu"), resume, _Log(self))
+        aggregator.state = self._run.point.state
+        try:
+            with self._large(aggregator):
+                self._describe(aggregator)
+                self._run.began = time.perf_counter() - self._run.point.history["seconds"]
+                self._run.rounds(aggregator, self._keeping(aggregator) if self.cross_site else self._ask)
+                self._test(aggregator)
+                if self.cross_site:
+                    self._cross_site(aggregator)
+        finally:
+            self._run.journal.close()
+            shutil.copytree(folder, Path(workspace.get_run_dir(job)) / RESULTS, dirs_exist_ok=True)
+
+    # Asking.
+
+    def _ask(self, broadcast: Broadcast) -> Iterator[Update]:
+        """Carry a broadcast to the sites; their updates, sorted by site name, are let go of one by one."""
+        targets = self._targets(broadcast.task)
+        if len(targets) < self.min_responses:
+            raise UserError(f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer")
+        exchange = 0
+        if broadcast.task not in NUMBERS:
+            exchange = self._asked[1] + 1 if self._asked[0] == broadcast.round else 0
+            self._asked = (broadcast.round, exchange)
+        came: dict[str, Update] = {}
+        self._fetched = set()
+        self.broadcast_model(
+            model_of(post_broadcast(broadcast, exchange, self._selected)),
+            broadcast.task,
+            targets,
+            self.min_responses,
+            self.round_timeout_s,
+            self.wait_s,
+            blocking=False,
+            callback=lambda model: self._accept(model, came),
+        )
+        self._wait(targets, came)
+        late = set(targets) - came.keys()
+        self._absent = (self._absent - came.keys()) | late
+        if len(came) < self.min_responses:
+            raise UserError(
+                f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must; "
+                "when they are back, go on with `fedbcs flare resume`"
+            )
+        if late:
+            names = sorted(self._clients.get(client, client) for client in late)
+            self.warning(f"{_of(broadcast)}: goes on without {', '.join(names)}")
+        return _in_order(came)
+
+    def _accept(self, model: FLModel, came: dict[str, Update]) -> bool:
+        """Take an answer that is of the site that its client speaks for."""
+        client, update = model.meta["client_name"], read_update(post_of(model))
+        update = replace(update, weights=stored(update.weights), shared=stored(update.shared))
+        if any(site == update.site and other != client for other, site in self._clients.items()):
+            self.error(f"{client} says it is {update.site}, as another client does; its answer is not taken")
+            return False
+        if self._clients.setdefault(client, update.site) != update.site:
+            self.error(f"{client} was {self._clients[client]} and says it is {update.site}; its answer is not taken")
+            return False
+        came[client] = update
+        return True
+
+    def _wait(self, targets: Sequence[str], came: Mapping[str, Update]) -> None:
+        """Until the question is settled.
+
+        Enough having answered, nobody waits for a site that is gone: that NVFlare holds for dead, or that did not
+        answer the question before and has not come for this one. So a lost site costs the waiting time once.
+        """
+        while self.get_num_standing_tasks():
+            if self.abort_signal.triggered:
+                raise RuntimeError("the job was aborted")
+            gone = self._absent - self._fetched
+            silent = set(targets) - came.keys()
+            if len(came) >= self.min_responses and all(self._dead(client) or client in gone for client in silent):
+                self.cancel_all_tasks()
+            time.sleep(self._task_check_period)
+
+    def _dead(self, client: str) -> bool:
+        return self.get_client_disconnect_time(client) is not None
+
+    def _targets(self, task: str) -> list[str]:
+        """Clients that are there. Those of sites without training cases only describe themselves and test.
+
+        Where every site has a network of its own, there is none for them to test.
+        """
+        clients = [client.name for client in self.engine.get_clients()]
+        there = [client for client in clients if not self._dead(client)]
+        if task == "describe" or (task == "test" and not self._alone):
+            return there
+        return [c for c in there if self._counts.get(self._clients.get(c, ""), {}).get("train", 1)]
+
+    @property
+    def _selected(self) -> int:
+        return int(self._run.point.history.get("best", {}).get("round", 0))
+
+    # Around the rounds.
+
+    def _describe(self, aggregator: Aggregator) -> None:
+        """Learn which client speaks for which site, and how many cases each has."""
+        self._alone = aggregator.private >= aggregator.state.weights.keys()
+        for update in aggregator.numbers(self._ask, Broadcast(aggregator.state.round, {}, {}, "describe")):
+            self._count(update)
+        trained = sorted(site for site, counts in self._counts.items() if counts["train"])
+        self._run.watch.note(f"training at {', '.join(trained)}")
+
+    def _count(self, update: Update) -> None:
+        self._counts[update.site] = {part: int(update.metrics.get(f"{part}_cases", 0)) for part in PARTS}
+
+    def _test(self, aggregator: Aggregator) -> None:
+        """Have every site score its test cases with the last and the selected model, and write the results."""
+        run, state = self._run, aggregator.state
+        folder = run.journal.folder
+        write_model(folder, "last", state.weights, {})
+        rounds = {"last": state.round, "selected": run.point.history["best"]["round"]}
+        rows: list[tuple[str, str, CaseScore]] = []
+        answers: dict[int, Sequence[Update]] = {}
+        for model, file in WEIGHTS.items():
+            number = rounds[model]
+            if number not in answers:
+                broadcast = Broadcast(number, read_tensors(folder / file), {}, "test")
+                answers[number] = aggregator.numbers(self._ask, broadcast)
+            for update in answers[number]:
+                self._count(update)
+                rows += [(model, update.site, score) for score in scores_in(update)]
+        trained = [site for site, counts in self._counts.items() if counts["train"]]
+        run.finish(type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())))
+
+    def _keeping(self, aggregator: Aggregator) -> Ask:
+        """Ask, and keep the networks that the sites trained in the newest round, for `_cross_site`."""
+
+        def ask(broadcast: Broadcast) -> Iterator[Update]:
+            for update in self._ask(broadcast):
+                if broadcast.task == "train" and objection(broadcast, update, aggregator.private) is None:
+                    write_tensors(self._local / f"{update.site}.safetensors", update.weights)
+                yield update
+
+        return ask
+
+    def _cross_site(self, aggregator: Aggregator) -> None:
+        """Write ``cross_site.csv``: every site's network of the last round, on every site's validation cases."""
+        rows = []
+        for file in sorted(self._local.glob("*.safetensors")):
+            broadcast = Broadcast(aggregator.state.round, read_tensors(file), {}, "evaluate")
+            for update in aggregator.numbers(self._ask, broadcast):
+                rows.append((file.stem, update.site, update.metrics.get("val_dice", math.nan)))
+        self._run.journal.write_table("cross_site.csv", ("model", "site", "val_dice"), rows)
+
+    @property
+    def _local(self) -> Path:
+        return self._run.journal.folder / "local"
+
+    @contextmanager
+    def _large(self, aggregator: Aggregator) -> Iterator[None]:
+        """While a large network is under way, updates wait on disk."""
+        large = size_bytes(aggregator.state.weights) >= self.offload_mib * 2**20
+        context = setup_tensor_disk_offload(self.engine, large, self.fl_ctx.get_job_id())
+        try:
+            yield
+        finally:
+            cleanup_tensor_disk_offload(self.engine, context)
+
+
+class _Log(Watch):
+    """What happens, in NVFlare's log."""
+
+    def __init__(self, controller: FederatedController) -> None:
+        self.controller = controller
+
+    def note(self, text: str) -> None:
+        self.controller.info(text)
+
+    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+        self.controller.info(f"round {round}: validation Dice {dict(scores)}")
+
+
+def scores_in(update: Update) -> list[CaseScore]:
+    """A site's test scores: of single cases, which have numbers for names, or in one row the means of all."""
+    names = CaseScore._fields[1:]
+    columns = {name: update.shared[name].flatten().tolist() for name in names if name in update.shared}
+    if not columns:
+        means = [float(update.metrics.get(name, math.nan)) for name in names]
+        count = int(update.metrics.get("test_cases", 0))
+        return [CaseScore(f"mean of {count}", *means)] if count else []
+    cases = range(len(next(iter(columns.values()))))
+    return [
+        CaseScore(str(n + 1), *(columns[name][n] if name in columns else math.nan for name in names)) for n in cases
+    ]
+
+
+def _in_order(came: dict[str, Update]) -> Iterator[Update]:
+    for client in sorted(came, key=lambda client: came[client].site):
+        yield came.pop(client)
+
+
+def _of(broadcast: Broadcast) -> str:
+    return f"round {broadcast.round}, {broadcast.task}"

@@ -1,0 +1,113 @@
+"""SiteExecutor: NVFlare's client hands a site's questions to the trainer and its answers to the server."""
+
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.analytix import AnalyticsDataType
+from nvflare.apis.event_type import EventType
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.apis.utils.analytix_utils import create_analytic_dxo, send_analytic_dxo
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.fuel.utils import fobs
+
+from fedbcs_monai.drivers.flare.layout import EXPERIMENT
+from fedbcs_monai.drivers.flare.messages import model_of, post_of
+from fedbcs_monai.drivers.flare.post import Post, read_post, write_post
+from fedbcs_monai.drivers.flare.process import Failed, Stopped, TrainerProcess
+from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
+from fedbcs_monai.errors import UserError
+
+
+class SiteExecutor(Executor):  # type: ignore[misc]
+    """Answers every task of a job by the trainer, an external process that it starts and, when it is killed, restarts.
+
+    NVFlare's own external-process executor takes the command line from the job; here it is the installed package and
+    the site's own file that say what runs, so a site allows this class and lets nobody choose a command.
+
+    Args:
+        run_id: of the run, the same when it is resumed as another job.
+        restarts: so often a killed trainer is started again over one question.
+    """
+
+    def __init__(self, run_id: str, restarts: int = 3) -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.restarts = restarts
+        self._trainer: TrainerProcess | None = None
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Start the trainer with the job, and end it with the job."""
+        if event_type == EventType.START_RUN:
+            fobs.register(TensorDecomposer)
+            self._start(fl_ctx)
+        elif event_type in (EventType.END_RUN, EventType.ABORT_TASK) and self._trainer:
+            self._trainer.stop()
+
+    def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
+        """Have the trainer answer."""
+        try:
+            if self._trainer is None:
+                self._start(fl_ctx)
+            answer = self._answered(post_of(FLModelUtils.from_shareable(shareable)), abort_signal)
+        except Stopped:
+            return make_reply(ReturnCode.TASK_ABORTED)
+        except (Failed, UserError) as error:
+            self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
+            return make_reply(ReturnCode.EXECUTION_EXCEPTION)
+        self._track(answer, shareable, fl_ctx)
+        return FLModelUtils.to_shareable(model_of(answer))
+
+    def _start(self, fl_ctx: FLContext) -> None:
+        workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        self._folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "post"
+        try:
+            site, run = read_site_file(Path(workspace.get_root_dir())), checked_run_id(self.run_id)
+        except UserError as error:
+            self.log_error(fl_ctx, str(error), fire_event=False)
+            return
+        name = site.name or fl_ctx.get_identity_name()
+        settings = {
+            "config": str(Path(workspace.get_app_config_dir(fl_ctx.get_job_id())) / EXPERIMENT),
+            "allow": site.allow,
+            "overrides": dict(site.overrides),
+            "site": name,
+            "states": str(site.folder / "states" / run / name),
+            "case_scores": site.case_scores,
+        }
+
+        def note(text: str) -> None:
+            self.log_warning(fl_ctx, text, fire_event=False)
+
+        self._trainer = TrainerProcess(
+            site.python, settings, self._folder.with_name("trainer.log"), self.restarts, note
+        )
+        self._trainer.start()
+
+    def _answered(self, question: Post, abort_signal: Signal) -> Post:
+        if self._trainer is None:
+            raise Failed("the site file cannot be used")
+        files = self._folder / "question.safetensors", self._folder / "answer.safetensors"
+        write_post(files[0], question)
+        try:
+            self._trainer.ask(*files, lambda: bool(abort_signal.triggered))
+            return read_post(files[1])
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
+
+    def _track(self, answer: Post, shareable: Shareable, fl_ctx: FLContext) -> None:
+        """Offer the site's numbers to whatever tracks the experiment."""
+        numbers: dict[str, Any] = dict(answer.head["metrics"])
+        for name, value in numbers.items():
+            dxo = create_analytic_dxo(
+                tag=name,
+                value=value,
+                data_type=AnalyticsDataType.SCALAR,
+                global_step=FLModelUtils.from_shareable(shareable).current_round or 0,
+            )
+            send_analytic_dxo(self, dxo=dxo, fl_ctx=fl_ctx)

@@ -1,0 +1,103 @@
+"""The site file: what a site keeps in its own ``local/fedbcs.yaml``; none of it travels in a job."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedbcs_monai.errors import UserError
+
+NAME = "fedbcs.yaml"
+ENVIRONMENT = "FEDBCS_SITE_FILE"
+"""Names a site file elsewhere, for several sites on one machine."""
+
+OVERRIDES = ("sites", "device", "threads", "workers", "cache")
+"""Keys of a run that are the site's to say."""
+
+TEXT = """\
+# What fedbcs_monai may use at this site. Nothing of this file leaves it.
+# sites: /data/fedbcs/sites.json   # site list, written here by `fedbcs sites`
+# name: Alder                      # this site's name in the list; without it, the client's name
+# folder: /data/fedbcs/runs        # what runs keep here from round to round; without it, fedbcs/ in this kit
+case_scores: false                 # send the scores of single test cases, without names, besides their means
+# device: auto                     # auto, cpu, cuda, cuda:1
+# threads: 0                       # threads of torch on the CPU; 0: torch's own choice
+# workers: 0                       # processes that read and augment
+# cache: true                      # keep decoded cases in memory
+# allow: []                        # beginnings of class names that jobs may use here besides the shipped ones
+# python: /opt/fedbcs/bin/python   # interpreter of the trainer; without it, that of the client
+"""
+"""A site file with everything that it may say."""
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """A site's own settings.
+
+    Args:
+        folder: where the states of runs lie.
+        overrides: of a job's configuration.
+        name: in the site list; empty: the client's name.
+        case_scores: whether scores of single test cases may leave, without names.
+        allow: beginnings of class names that jobs may use besides those of the shipped experiments.
+        python: interpreter of the trainer.
+    """
+
+    folder: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    case_scores: bool = False
+    allow: tuple[str, ...] = ()
+    python: str = sys.executable
+
+
+def read_site_file(kit: Path) -> SiteFile:
+    """Read a site file.
+
+    Args:
+        kit: the startup kit; the file is ``local/fedbcs.yaml`` in it, or what ``FEDBCS_SITE_FILE`` names.
+
+    Raises:
+        UserError: it says something that is not understood.
+    """
+    path = Path(os.environ.get(ENVIRONMENT) or kit / "local" / NAME)
+    content = _read(path) if path.is_file() else {}
+    known = {*OVERRIDES, "name", "folder", "case_scores", "allow", "python"}
+    if unknown := content.keys() - known:
+        raise UserError(f"{path}: unknown {', '.join(sorted(unknown))}; it may say {', '.join(sorted(known))}")
+    if "sites" in content:
+        content["sites"] = str((path.parent / content["sites"]).absolute())
+    return SiteFile(
+        folder=(path.parent / content["folder"]).absolute() if "folder" in content else kit / "fedbcs",
+        overrides={key: content[key] for key in OVERRIDES if key in content},
+        name=str(content.get("name", "")),
+        case_scores=bool(content.get("case_scores", False)),
+        allow=tuple(map(str, content.get("allow") or ())),
+        python=str(content.get("python", sys.executable)),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must be lines of the form `key: value`, got {type(content).__name__}")
+    return content
+
+
+def checked_run_id(run_id: str) -> str:
+    """A run id as it is, if it can be the name of a folder.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", run_id):
+        raise UserError(f"{run_id!r} is no name of a run: letters, digits, '.', '_' and '-' make one")
+    return run_id

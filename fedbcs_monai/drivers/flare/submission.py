@@ -1,0 +1,152 @@
+"""Submission: a job on its way through a federation that is there: submit, watch, stop, fetch, go on."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nvflare.fuel.flare_api.api_spec import (
+    AuthenticationError,
+    AuthorizationError,
+    InternalError,
+    InvalidJobDefinition,
+    JobNotDone,
+    JobNotFound,
+    JobNotRunning,
+    NoConnection,
+)
+from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
+
+from fedbcs_monai.drivers.flare.layout import JOB, RECORD, RESULTS, STATISTICS
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.journal import check_folder
+from fedbcs_monai.tensors import write_atomically
+
+REFUSALS = (
+    *(AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition),
+    *(JobNotDone, JobNotFound, JobNotRunning),
+)
+"""What a server answers a user who can mend it."""
+
+
+def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
+    """Submit an exported job, and note in a run folder what belongs to it.
+
+    Args:
+        job: folder with ``meta.json``.
+        kit: startup kit of an admin.
+        folder: of the run, new or empty.
+        patience_s: how long to look for the server.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    if not (job / "meta.json").is_file():
+        raise UserError(f"{job}: is no job, it has no meta.json; write one with `fedbcs flare export`")
+    check_folder(folder)
+    with session(kit, patience_s) as server:
+        submitted = str(server.submit_job(str(job.absolute())))
+    shutil.copytree(job, folder / JOB, dirs_exist_ok=True)
+    _note(folder, kit, [submitted])
+    return submitted
+
+
+def resume(folder: Path, patience_s: float = 30.0) -> str:
+    """Submit the job of a run again: the server goes on from its newest checkpoint, the sites from what they kept.
+
+    The job before is aborted where it still runs. After a server's death it counts as running for ever, and cannot be.
+
+    Returns:
+        The new job's id.
+    """
+    kit, jobs = _read(folder)
+    with session(kit, patience_s) as server:
+        with suppress(*REFUSALS, RuntimeError):
+            server.abort_job(jobs[-1])
+        submitted = str(server.submit_job(str((folder / JOB).absolute())))
+    _note(folder, kit, [*jobs, submitted])
+    return submitted
+
+
+def status(folder: Path, patience_s: float = 30.0) -> Mapping[str, Any]:
+    """What the server says of a run's newest job: ``job``, ``status``, ``submitted`` and ``duration``."""
+    kit, jobs = _read(folder)
+    with session(kit, patience_s) as server:
+        meta = server.get_job_meta(jobs[-1])
+    return {
+        "job": jobs[-1],
+        "status": meta.get("status", ""),
+        "submitted": meta.get("submit_time_iso", meta.get("submit_time", "")),
+        "duration": meta.get("duration", ""),
+    }
+
+
+def wait(folder: Path, limit_s: float = 0.0, patience_s: float = 30.0) -> str:
+    """Wait for a run's newest job to end, at most so long (0: as long as it takes); its last status."""
+    kit, jobs = _read(folder)
+    with session(kit, patience_s) as server:
+        return str(server.wait_for_job(jobs[-1], timeout=limit_s).get("status", ""))
+
+
+def abort(folder: Path, patience_s: float = 30.0) -> str:
+    """Stop a run's newest job; its id. The server keeps a checkpoint."""
+    kit, jobs = _read(folder)
+    with session(kit, patience_s) as server:
+        server.abort_job(jobs[-1])
+    return jobs[-1]
+
+
+def download(folder: Path, patience_s: float = 30.0) -> Path:
+    """Fetch the results of a run's newest job into its run folder."""
+    kit, jobs = _read(folder)
+    with session(kit, patience_s) as server:
+        fetched = Path(server.download_job_result(jobs[-1], str(folder / "download")))
+    runs, statistics = (next(fetched.rglob(name), None) for name in (f"{RESULTS}/rounds.csv", STATISTICS))
+    if runs is None and statistics is None:
+        raise UserError(f"{fetched}: job {jobs[-1]} has left no run; its log is there, and says why")
+    if runs:
+        shutil.copytree(runs.parent, folder, dirs_exist_ok=True)
+    if statistics:
+        shutil.copyfile(statistics, folder / STATISTICS)
+    shutil.rmtree(folder / "download")
+    return folder
+
+
+@contextmanager
+def session(kit: Path, patience_s: float) -> Iterator[Session]:
+    """A connection to the server as the admin whose startup kit this is."""
+    file = kit / "startup" / "fed_admin.json"
+    try:
+        user = json.loads(file.read_text(encoding="utf-8"))["admin"]["username"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{kit}: is no startup kit of an admin, which holds startup/fed_admin.json") from None
+    try:
+        opened = new_secure_session(user, str(kit.absolute()), timeout=patience_s)
+    except NoConnection as error:
+        raise UserError(
+            f"{kit}: the server cannot be reached ({error}); is it running, and is its name known?"
+        ) from None
+    try:
+        yield opened
+    except (*REFUSALS, RuntimeError) as error:
+        raise UserError(f"the server refuses: {error}") from None
+    finally:
+        opened.close()
+
+
+def _note(folder: Path, kit: Path, jobs: list[str]) -> None:
+    content = {"startup_kit": str(kit.absolute()), "jobs": jobs}
+    write_atomically(folder / RECORD, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def _read(folder: Path) -> tuple[Path, list[str]]:
+    path = folder / RECORD
+    if not path.is_file():
+        raise UserError(f"{folder}: was not submitted, there is no {RECORD}; `fedbcs flare submit` writes one")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Path(content["startup_kit"]), list(content["jobs"])

@@ -1,0 +1,71 @@
+"""NVFlare's simulator: every method and both tasks give the bits of training in one process."""
+
+import csv
+import json
+
+import pytest
+
+from fedbcs_monai import methods
+from fedbcs_monai.cli import main
+from fedbcs_monai.config import plain
+from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.errors import UserError
+
+pytestmark = [pytest.mark.nvflare, pytest.mark.filterwarnings("ignore")]
+METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
+FAST = ("FedBCS",)
+"""One method without waiting; all of them take a minute each."""
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    """Run a configuration in the simulator, from the command line."""
+    pytest.importorskip("nvflare")
+
+    def run(config, *options):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(plain(config)))
+        folder = tmp_path / "run"
+        arguments = ["flare", "simulate", str(path), "-o", str(folder), "--sites", config["sites"], "-q"]
+        assert main([*arguments, "--min-responses", "3", "--wait-s", "600", *options]) == 0
+        return folder
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in METHODS]
+)
+def test_every_method_gives_the_bits_of_training_in_one_process(method, tiny, simulated, assert_same_run):
+    name, overrides = (
+        ("nuclei_fedavg", {"method": method}) if method == "LocalOnly" else (f"nuclei_{method.lower()}", {})
+    )
+    config = tiny(name, examples=0, threads=1, **overrides)
+    assert_same_run(simulated(config), train(config))
+
+
+@pytest.mark.slow
+def test_so_does_the_other_task(tiny_prostate, simulated, assert_same_run):
+    config = {**tiny_prostate, "examples": 0, "threads": 1}
+    assert_same_run(simulated(config), train(config))
+
+
+@pytest.mark.slow
+def test_the_switches(tiny, simulated):
+    folder = simulated(tiny(examples=0, threads=1), "--cross-site", "--track", "tensorboard")
+    with (folder / "cross_site.csv").open(newline="") as file:
+        crossed = {(row["model"], row["site"]) for row in csv.DictReader(file)}
+    assert crossed == {(a, b) for a in ("Alder", "Birch", "Cedar") for b in ("Alder", "Birch", "Cedar")}
+    tracked = list((folder / "simulation").rglob("tb_events/*/events.*"))
+    assert {path.parent.name for path in tracked} >= {"Alder", "Birch", "Cedar"}
+    assert {line.split(",")[1] for line in (folder / "scores.csv").read_text().splitlines()[1:]} >= {"Elm"}
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tiny, tmp_path):
+    pytest.importorskip("nvflare")
+    from fedbcs_monai.drivers.flare.simulator import simulate
+
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        simulate(tiny(output=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

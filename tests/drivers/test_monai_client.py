@@ -1,0 +1,241 @@
+"""MONAI's interface: the bits of training in one process, whatever happens to a client between two questions."""
+
+import json
+from functools import cache
+
+import pytest
+import torch
+from monai.fl.client import ClientAlgo
+from monai.fl.utils.constants import ExtraItems, FlStatistics
+from monai.fl.utils.exchange_object import ExchangeObject
+
+from fedbcs_monai import methods
+from fedbcs_monai.config import load_config, plain
+from fedbcs_monai.drivers.monai_client import (
+    Aborted,
+    FederatedClient,
+    FederatedServer,
+    pack_broadcast,
+    pack_update,
+    unpack_broadcast,
+    unpack_update,
+)
+from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.checkpoint import read_checkpoint
+from fedbcs_monai.federated.watch import Watch
+from fedbcs_monai.messages import Broadcast, Update
+
+SITES = ("Alder", "Birch", "Cedar")
+METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
+
+
+def experiment(method):
+    """A shipped experiment of a method, and what makes it run that method."""
+    return ("nuclei_fedavg", {"method": method}) if method == "LocalOnly" else (f"nuclei_{method.lower()}", {})
+
+
+def bundle_of(config, folder):
+    """A configuration as a folder with one file, as a platform would hand it on."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(plain(config)))
+    return folder, ["config.json"]
+
+
+def a_client(config, folder, name="Alder", **options):
+    client = FederatedClient(*bundle_of(config, folder), **options)
+    client.initialize({ExtraItems.CLIENT_NAME: name})
+    return client
+
+
+def asking(clients):
+    """A platform: carries exchange objects, and nothing else, between a server and its clients."""
+
+    def ask(exchange):
+        for client in clients:
+            client.train(exchange)
+            yield client.get_weights()
+
+    return ask
+
+
+def same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert torch.equal(found[name], wanted[name]), name
+
+
+@pytest.fixture(scope="module")
+def straight(tiny):
+    """From a method to its tiny configuration and what the server has after two rounds in one process."""
+
+    @cache
+    def trained(method):
+        name, overrides = experiment(method)
+        config = tiny(name, examples=0, **overrides)
+        return config, read_checkpoint(train(config) / "checkpoints").state
+
+    return trained
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_gives_the_bits_of_training_in_one_process(method, straight, tmp_path):
+    config, state = straight(method)
+    clients = [a_client(config, tmp_path, site) for site in SITES]
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    for _ in range(config["rounds"]):
+        model = server.round(asking(clients))
+    same(model.weights, state.weights)
+    same(model["shared"], state.shared)
+
+
+@pytest.mark.parametrize("method", ["SCAFFOLD", "FedBN"])
+def test_a_client_that_is_killed_goes_on_from_its_disk(method, straight, tmp_path):
+    config, state = straight(method)
+    server = FederatedServer(*bundle_of(config, tmp_path))
+
+    def new_clients():
+        return [a_client(config, tmp_path, site, states=tmp_path / site) for site in SITES]
+
+    for _ in range(config["rounds"]):
+        model = server.round(asking(new_clients()))
+    same(model.weights, state.weights)
+    same(model["shared"], state.shared)
+
+
+def asked(server, round=1, **more):
+    state = server.aggregator.state
+    exchange = pack_broadcast(Broadcast(round, state.weights, state.shared))
+    exchange |= more
+    return exchange
+
+
+def test_a_question_that_comes_again_has_the_same_answer(tiny, tmp_path):
+    config = tiny("nuclei_scaffold")
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    client = a_client(config, tmp_path, states=tmp_path / "states")
+    answers = []
+    for round in (1, 2, 2):
+        client.train(asked(server, round))
+        answers.append(client.get_weights())
+    assert not torch.equal(*(next(iter(answer.weights.values())) for answer in answers[:2]))
+    same(answers[2].weights, answers[1].weights)
+    same(answers[2]["shared"], answers[1]["shared"])
+
+
+class Aborting(Watch):
+    """Somebody calls the training off in its second step."""
+
+    def stepped(self, site, steps):
+        if steps == 2 and not self.done:
+            self.done = True
+            self.client.abort()
+
+    done = False
+
+
+def test_an_aborted_training_leaves_nothing_behind(tiny, tmp_path):
+    config = tiny("nuclei_scaffold")
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    wanted = a_client(config, tmp_path)
+    watch = Aborting()
+    watch.client = client = a_client(config, tmp_path, watch=watch)
+    with pytest.raises(Aborted, match="at Alder was aborted after 2 steps"):
+        client.train(asked(server))
+    assert client.site.state() == {}
+    with pytest.raises(RuntimeError, match="no weights before the first training"):
+        client.get_weights()
+    for one in (client, wanted):
+        one.train(asked(server))
+    same(client.get_weights().weights, wanted.get_weights().weights)
+
+
+def test_a_platform_that_knows_weights_alone_counts_the_rounds_itself(tiny, tmp_path):
+    config = tiny()
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    told, untold = (a_client(config, tmp_path) for _ in range(2))
+    for round in (1, 2):
+        told.train(asked(server, round))
+        untold.train(ExchangeObject(weights=server.aggregator.state.weights))
+    same(untold.get_weights().weights, told.get_weights().weights)
+
+
+def test_messages_come_back_as_they_went():
+    broadcast = Broadcast(3, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, "gradients")
+    update = Update("Alder", 7, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, {"loss": 0.5})
+    assert unpack_broadcast(pack_broadcast(broadcast)) == broadcast
+    assert unpack_update(pack_update(update)) == update
+    assert pack_update(update).is_valid_weights()
+
+
+def test_a_client_scores_validation_and_test_cases_and_describes_itself(tiny, tmp_path):
+    config = tiny(examples=0, rounds=1)
+    folder = train(config)
+    weights = read_checkpoint(folder / "checkpoints").state.weights
+    client = a_client(config, tmp_path)
+    scores = {task: client.evaluate(asked_for(task, weights)) for task in ("evaluate", "test", "describe")}
+    rounds = (folder / "rounds.csv").read_text()
+    assert f"1,Alder,val_dice,{scores['evaluate'].metrics['val_dice']!r}" in rounds
+    dices = [line.split(",")[4] for line in (folder / "scores.csv").read_text().splitlines() if "last,Alder" in line]
+    assert scores["test"].metrics["dice"] == pytest.approx(sum(map(float, dices)) / len(dices), abs=1e-15)
+    assert "hd95_mm" not in scores["test"].metrics  # pictures have no spacing
+    assert scores["describe"].metrics == {"train_cases": 3, "val_cases": 1, "test_cases": 2}
+    assert [scores[task]["shared"] for task in scores] == [{}, {}, {}]
+
+
+def asked_for(task, weights):
+    return pack_broadcast(Broadcast(1, weights, {}, task))
+
+
+def test_scores_of_single_cases_leave_only_where_the_site_says_so(tiny, tmp_path):
+    config = tiny()
+    weights = FederatedServer(*bundle_of(config, tmp_path)).aggregator.state.weights
+    answer = a_client(config, tmp_path, case_scores=True).evaluate(asked_for("test", weights))
+    assert answer["shared"]["dice"].shape == (2,)
+    assert answer["shared"]["dice"].mean().item() == answer.metrics["dice"]
+
+
+def test_statistics_are_counts_under_the_names_of_monai(tiny, tmp_path):
+    statistics = a_client(tiny(), tmp_path).get_data_stats().statistics
+    assert statistics["train"][FlStatistics.DATA_COUNT] == 3
+    assert statistics[FlStatistics.TOTAL_DATA][FlStatistics.DATA_COUNT] == 6
+
+
+def test_from_the_shipped_bundle(tiny, nuclei_sites):
+    tiny_keys = {key: value for key, value in tiny().items() if key in ("preprocessing", "augmentation", "network_def")}
+    overrides = {**load_keys(tiny()), **tiny_keys, "sites": str(nuclei_sites), "method": "FedAvg", "device": "cpu"}
+    client = FederatedClient("bundle", overrides=overrides)
+    assert isinstance(client, ClientAlgo)
+    client.initialize({ExtraItems.CLIENT_NAME: "Alder"})
+    client.train(asked(FederatedServer("bundle", overrides=overrides)))
+    assert client.get_weights().is_valid_weights()
+    client.finalize()
+
+
+def load_keys(config):
+    """What nuclei change in the bundle."""
+    return {key: config[key] for key in ("task", "reading", "slicing", "inferer", "optimizer", "batch_size")}
+
+
+def test_a_site_that_is_not_in_the_list_is_named(tiny, tmp_path):
+    with pytest.raises(UserError, match="there is no site 'Elsewhere'; there are: Alder, Birch, Cedar, Elm"):
+        a_client(tiny(), tmp_path, "Elsewhere")
+
+
+def test_a_server_refuses_and_says_whom(tiny, tmp_path):
+    config = tiny()
+    refused = []
+    server = FederatedServer(*bundle_of(config, tmp_path), refused=lambda site, reason: refused.append((site, reason)))
+    good = a_client(config, tmp_path)
+
+    def ask(exchange):
+        good.train(exchange)
+        yield good.get_weights()
+        yield pack_update(Update("Birch", 0, {}, {}))
+
+    same(server.round(ask).weights, good.get_weights().weights)
+    assert refused == [("Birch", "its number of cases is 0")]
+
+
+def test_every_key_of_a_run_has_a_value_in_the_bundle_and_the_federation():
+    assert load_config(["bundle/configs/train.json", "configs/federation.yaml"])["device"] == "auto"
