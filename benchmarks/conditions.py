@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from fedbcs_monai.federated.memory import process_bytes
+
 PACKAGES = ("fedbcs-monai", "torch", "monai", "numpy", "finch-clust")
 IDLE = 0.3
 """Load average of the last minute up to which a machine counts as idle."""
@@ -90,20 +92,19 @@ def say(text: str) -> None:
 
 def peak_bytes() -> int:
     """The most memory that this process has held at once (resident set)."""
-    return _status("VmHWM")
+    return _held("VmHWM")
 
 
 def resident_bytes() -> int:
     """The memory that this process holds now (resident set)."""
-    return _status("VmRSS")
+    return _held("VmRSS")
 
 
-def _status(key: str) -> int:
-    # Not `ru_maxrss`: on Linux a new process inherits that from the one that started it.
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("peak memory is read from /proc/self/status, which only Linux has; use --device cuda elsewhere")
+def _held(key: str) -> int:
+    found = process_bytes(key)
+    if found is None:
+        raise RuntimeError("memory is read from /proc/self/status, which only Linux has; use --device cuda elsewhere")
+    return found
 
 
 def _version(name: str) -> str:

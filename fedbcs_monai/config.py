@@ -4,7 +4,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 from monai.utils import optional_import
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS
+from fedbcs_monai.keys import KEYS, WORKFLOW
 
 Config = dict[str, Any]
 
@@ -67,32 +67,64 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f"no configuration {str(name)!r}; give a path, or one of the shipped experiments: {there}")
 
 
-def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration with all files beneath it, and check it.
 
     A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key
     such as ``optimizer::lr`` replaces what it names inside, and the number after the last of a list appends. Overrides
-    come last. A method may be given by its bare name.
+    come last. A method may be given by its bare name. The workflow of a bundle is passed by.
 
     Args:
-        path: of a YAML or JSON file, or the name of a shipped experiment.
+        path: of a YAML or JSON file, or the name of a shipped experiment; of several, later ones win.
         overrides: from keys to values, as the command line gives them.
 
     Raises:
         UserError: an unknown key, file or argument; in one line, with the nearest that would have worked.
     """
-    config: Config = {}
-    for file, content in _layers(find_config(path), ()):
-        for key, value in content.items():
-            _set(config, key, value, str(file))
-    for key, value in (overrides or {}).items():
-        _set(config, key, value, "command line")
+    config = stacked(path, KEYS, overrides)
     if isinstance(config.get("method"), str):
         config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
     if config.get("sites"):
         config["sites"] = str(Path(config["sites"]).absolute())
     _check(config)
     return config
+
+
+def stacked(
+    path: str | Path | Sequence[str | Path], known: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Config:
+    """Files and all that is beneath them laid over each other, and the overrides over them.
+
+    Args:
+        path: as in `load_config`.
+        known: the keys that there are.
+        overrides: as in `load_config`.
+
+    Raises:
+        UserError: an unknown key, or a file that cannot be read.
+    """
+    config: Config = {}
+    for top in [path] if isinstance(path, str | Path) else path:
+        for file, content in _layers(find_config(top), ()):
+            for key, value in content.items():
+                if key.split("::")[0] not in WORKFLOW:
+                    _set(config, key, value, str(file), known)
+    for key, value in (overrides or {}).items():
+        _set(config, key, value, "command line", known)
+    return config
+
+
+def check_keys(content: Any, known: Mapping[str, str], where: str) -> None:
+    """Refuse what is no mapping, and a key that there is not.
+
+    Raises:
+        UserError: which, and the nearest that would have worked.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where}: must be a mapping with {', '.join(known)}, got {content!r}")
+    for key in content:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
 
 
 def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
@@ -136,7 +168,7 @@ def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]
     path = path.resolve()
     if path in above:
         raise UserError(f"{path}: stands beneath itself in `stack`")
-    content = _read(path)
+    content = read_config(path)
     below = content.pop("stack", [])
     if not isinstance(below, list):
         raise UserError(f"{path}: `stack` must be a list of files, got {below!r}")
@@ -146,16 +178,21 @@ def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]
             raise UserError(f"{path}: `stack` names {name}, but there is no file {beneath}")
         yield from _layers(beneath, (*above, path))
     if content.get("sites"):
-        content["sites"] = str(_beside(path, content["sites"]))
+        content["sites"] = str(beside(path, content["sites"]))
     yield path, content
 
 
-def _beside(path: Path, name: str) -> Path:
+def beside(path: Path, name: str) -> Path:
     """A file named in a configuration: relative to the configuration if it is there, else to the working directory."""
     return path.parent / name if (path.parent / name).exists() else Path(name)
 
 
-def _read(path: Path) -> Config:
+def read_config(path: Path) -> Config:
+    """One file, as it stands.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -165,10 +202,9 @@ def _read(path: Path) -> Config:
     return content
 
 
-def _set(config: Config, key: str, value: Any, where: str) -> None:
+def _set(config: Config, key: str, value: Any, where: str, known: Mapping[str, str]) -> None:
     first, *inner = key.split("::")
-    if first not in KEYS:
-        raise UserError(f"{where}: unknown key {first!r}{_nearest(first, KEYS)}")
+    check_keys({first: value}, known, where)
     if not inner:
         config[first] = value
         return
@@ -205,7 +241,7 @@ def _method_named(name: str) -> str:
 
 
 def _check(config: Config) -> None:
-    for where, component in _components(config, ""):
+    for where, component in components(config):
         target = component["_target_"]
         found = _located(target)
         if found is None:
@@ -218,15 +254,16 @@ def _check(config: Config) -> None:
                 raise UserError(f"{where} ({target}): unknown argument {name!r}{_nearest(name, parameters)}")
 
 
-def _components(content: Any, where: str) -> Iterator[tuple[str, Config]]:
+def components(content: Any, where: str = "") -> Iterator[tuple[str, Config]]:
+    """Whatever has a `_target_` in a configuration or a part of one, and where it stands."""
     if isinstance(content, dict):
         if "_target_" in content:
             yield where, content
         for name, inner in content.items():
-            yield from _components(inner, f"{where}::{name}" if where else name)
+            yield from components(inner, f"{where}::{name}" if where else name)
     elif isinstance(content, list):
         for n, inner in enumerate(content):
-            yield from _components(inner, f"{where}::{n}")
+            yield from components(inner, f"{where}::{n}")
 
 
 def _located(target: str) -> Any:

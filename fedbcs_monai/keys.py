@@ -1,17 +1,21 @@
-"""Every key of a configuration, and what it is for."""
+"""Every key of a configuration and of a benchmark, and what it is for."""
 
 KEYS = {
     "stack": "files beneath this one, relative to it; later ones win",
     "task": "name of the task, for reports",
+    "classes": "names of the classes, background first",
     "name": "name of the run, for reports",
     "output": "run folder",
     "sites": "site list (JSON), written by `fedbcs sites`",
     "fold": "fold that is tested, for site lists with folds",
+    "leave_out": "a site that is not trained on; its test cases are scored as an unseen site's",
+    "pool": "train in one place on the cases of all sites: what a federation is measured against",
     "method": "federated method: a class of fedbcs_monai.methods and its fields",
     "rounds": "federated rounds",
     "epochs": "local epochs a round",
     "seed": "of the network's start, the order of the cases and their augmentation",
     "evaluate_every": "rounds between two evaluations on validation cases; the last round is always evaluated",
+    "patience": "rounds without a better model on validation cases after which a run ends; 0, the default: never",
     "best_on_test": "also score the test cases at every evaluation, only to report the optimistic best on test",
     "reset_optimizer": "forget the optimizer's state after every round",
     "checkpoint_every": "rounds between two checkpoints; a run that is interrupted leaves one as well",
@@ -35,4 +39,59 @@ KEYS = {
     "loss": "of logits and label",
     "optimizer": "a torch optimizer; its parameters are filled in",
     "batch_size": "training samples a step",
+}
+
+WORKFLOW = {
+    "bundle_root": "folder of the bundle",
+    "ckpt_dir": "where its weights are",
+    "output_dir": "where its workflows write",
+    "dataset_dir": "folder of the data of one site",
+    "datalist": "what lists them: a site list, or a datalist of MONAI",
+    "site": "the site, where the list has several",
+    "suffixes": "how images end",
+    "saving": "a transform that writes a mask",
+    "network": "the network on its device",
+    "val_interval": "epochs between two evaluations",
+    "train": "the training workflow",
+    "validate": "the evaluation workflow",
+    "initialize": "what runs before a workflow",
+    "run": "what runs it",
+}
+"""Keys of a bundle's own workflows, which `monai.bundle` reads and a federation passes by."""
+
+BENCHMARK_KEYS = {
+    "stack": "files beneath this one, relative to it; later ones win",
+    "title": "heading of the page",
+    "tasks": "the tasks, by name",
+    "overrides": "keys of a run, laid over every experiment",
+    "seeds": "seeds of a training that names none",
+    "folds": "folds of the site lists",
+    "trainings": "the trainings that are more than an experiment and the seeds, by name",
+    "methods": "trainings compared: Tables 1 and 3, Figure 4 a",
+    "bounds": "trainings that the methods are held against: every site alone, all cases in one place",
+    "ablation": "trainings with and without style recalibration and prototype alignment: Table 2",
+    "sweep": "one training under several values of one key: Figure 3",
+    "style": "trainings that normalise style in different places: Figure 4 b",
+    "leave_one_out": "trainings repeated once without each site, which is then tested as an unseen one",
+}
+
+TASK_KEYS = {
+    "sites": "site list (JSON), written by `fedbcs sites`",
+    "experiments": "what a training's name stands for: a name of an experiment with {} in the training's place",
+    "overrides": "keys of a run, laid over every experiment of this task",
+}
+
+TRAINING_KEYS = {
+    "experiment": "what stands for {} in the task's `experiments`, if not the training's own name",
+    "label": "how its row is called, if not by the experiment's name",
+    "seeds": "its seeds",
+    "overrides": "keys of a run, laid over the experiment",
+}
+
+SWEEP_KEYS = {
+    "training": "which training",
+    "key": "the key of a run that varies, such as method::tau",
+    "values": "its values",
+    "base": "a training to compare with",
+    "seeds": "seeds, if not those of the benchmark",
 }

@@ -1,20 +1,44 @@
 """Maths on dictionaries of named tensors."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 
 
+class Stored(Mapping[str, Tensor]):
+    """Named tensors that lie elsewhere; each is read whenever it is looked at, so that holding them costs no memory.
+
+    Args:
+        readers: from a name to what reads the tensor.
+    """
+
+    def __init__(self, readers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._readers = dict(readers)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read a tensor."""
+        return self._readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        """The names."""
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._readers)
+
+
 def mean(parts: Iterable[tuple[Tensors, float]]) -> dict[str, Tensor]:
     """Weighted mean, name by name (McMahan et al., AISTATS 2017, Algorithm 1).
 
-    Sums are kept in float64 and one part is held at a time, so memory does not grow with the number of parts.
+    Sums are kept in float64 and one part is held at a time, so memory does not grow with the number of parts. Parts
+    that are `Stored` are added up one name at a time, and take no more memory than the largest tensor.
     Tensors that are not floating point (counters) are copied from the part with the largest weight, the first such.
     The last bits depend on the order of the parts: callers fix it.
 
@@ -27,7 +51,10 @@ def mean(parts: Iterable[tuple[Tensors, float]]) -> dict[str, Tensor]:
     sums: dict[str, Tensor] = {}
     kinds: dict[str, torch.dtype] = {}
     total = largest = 0.0
+    parts = iter(parts)
     for tensors, weight in parts:
+        if isinstance(tensors, Stored) and not kinds:
+            return _mean_of_stored([(tensors, weight), *parts])
         if not 0 < weight < float("inf"):
             raise ValueError(f"a weight in a mean must be positive and finite, got {weight}")
         if not kinds:
@@ -42,13 +69,20 @@ def mean(parts: Iterable[tuple[Tensors, float]]) -> dict[str, Tensor]:
             raise ValueError(f"cannot average tensors whose names or shapes differ: {', '.join(sorted(differing)[:5])}")
         for name, tensor in tensors.items():
             if tensor.is_floating_point():
-                sums[name].add_(tensor.to(torch.float64), alpha=weight)
+                sums[name].add_(tensor, alpha=weight)
             elif weight > largest:
                 sums[name].copy_(tensor)
         total, largest = total + weight, max(largest, weight)
     if not total:
         raise ValueError("cannot average nothing: no update was given")
-    return {name: (s / total).to(kinds[name]) if s.is_floating_point() else s for name, s in sums.items()}
+    return {name: (s.div_(total).to(kinds[name]) if s.is_floating_point() else s) for name, s in sums.items()}
+
+
+def _mean_of_stored(parts: Sequence[tuple[Tensors, float]]) -> dict[str, Tensor]:
+    names = parts[0][0].keys()
+    if differing := {name for tensors, _ in parts for name in tensors.keys() ^ names}:
+        raise ValueError(f"cannot average tensors whose names or shapes differ: {', '.join(sorted(differing)[:5])}")
+    return {name: mean(({name: tensors[name]}, weight) for tensors, weight in parts)[name] for name in names}
 
 
 def combine(fn: Callable[..., Tensor], *parts: Tensors) -> dict[str, Tensor]:
@@ -104,9 +138,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def write_tensors(path: Path, tensors: Tensors) -> None:
-    """Write named tensors as safetensors, atomically."""
-    write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> None:
+    """Write named tensors as safetensors, atomically, without a copy of them in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata or {}) or None)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

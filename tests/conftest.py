@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
@@ -77,3 +78,24 @@ def tiny_prostate(prostate_sites: Path, tmp_path_factory: pytest.TempPathFactory
     """The shipped prostate experiment made tiny."""
     here = {"sites": str(prostate_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
     return load_config("prostate_fedavg", {**TINY, **PROSTATE, **here})
+
+
+@pytest.fixture(scope="session")
+def tiny_suite(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A benchmark's file of shipped nuclei experiments made tiny: ``tiny_suite(methods=["fedavg", "fedbcs"])``."""
+
+    def write(**content: Any) -> Path:
+        path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
+        task = {"sites": str(nuclei_sites), "experiments": "nuclei_{}", "overrides": NUCLEI}
+        trainings = {
+            "fedbcs": {"overrides": {"network_def::context::width": 4}},
+            "local": {"experiment": "fedavg", "label": "Local only", "overrides": {"method": "LocalOnly"}},
+            "pooled": {"experiment": "fedavg", "label": "Pooled", "overrides": {"pool": True}},
+            **content.pop("trainings", {}),
+        }
+        overrides = {**TINY, "threads": 1, "examples": 0, **content.pop("overrides", {})}
+        suite = {"tasks": {"nuclei": task}, "overrides": overrides, "trainings": trainings, **content}
+        path.write_text(yaml.safe_dump({"methods": ["fedavg", "fedbcs"], **suite}))
+        return path
+
+    return write

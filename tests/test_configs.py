@@ -15,7 +15,7 @@ from fedbcs_monai.keys import KEYS
 from fedbcs_monai.networks import Segmenter
 
 CONFIGS = shipped() / "configs"
-EXPERIMENTS = sorted((CONFIGS / "experiments").glob("*.yaml"))
+EXPERIMENTS = sorted(p for p in (CONFIGS / "experiments").glob("*.yaml") if not p.stem.startswith("benchmark_"))
 SMALL = {"network_def::features": [8, 8, 8, 8, 8], "device": "cpu", "threads": 1}
 MISSING = object()
 

@@ -13,14 +13,16 @@ FLOORS = {
     "methods": 3,
     **dict.fromkeys(["networks", "losses", "prototypes", "data", "evaluation"], 2),
     "messages": 1,
-    **dict.fromkeys(["tensors", "config"], 0),
+    **dict.fromkeys(["tensors", "config", "pages"], 0),
     **dict.fromkeys(["errors", "keys", "version"], -1),
 }
 PLACES = {
     "monai.fl": ("drivers/monai_client.py",),
     "nvflare": ("drivers/flare/",),
     "finch": ("prototypes/clustering.py",),
-    **dict.fromkeys(["itk", "nibabel", "pydicom", "highdicom"], ("clinical/", "data/")),
+    **dict.fromkeys(["itk", "nibabel"], ("clinical/", "data/")),
+    **dict.fromkeys(["pydicom", "highdicom"], ("clinical/dicom/",)),
+    "tifffile": ("clinical/region/",),
 }
 
 

@@ -2,13 +2,14 @@
 
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fedbcs_monai.tensors import combine, detached, joined, mean, prefixed, read_tensors, under, write_tensors
+from fedbcs_monai.tensors import Stored, combine, detached, joined, mean, prefixed, read_tensors, under, write_tensors
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "fedavg.npz")
 CLIENTS = [{name: torch.from_numpy(VECTORS[f"in_{name}"][k]) for name in "wb"} for k in range(3)]
@@ -50,6 +51,15 @@ def test_counters_are_copied_from_the_largest_part_and_the_first_of_equals():
     assert mean(parts)["n"].item() == 7
     assert mean(parts[::-1])["n"].item() == 9
     assert mean(parts)["n"].dtype == torch.int64
+
+
+def test_the_mean_of_stored_parts_has_the_same_bits():
+    weights = VECTORS["in_n"].tolist()
+    stored = [Stored({name: partial(torch.clone, client[name]) for name in client}) for client in CLIENTS]
+    found, wanted = mean(zip(stored, weights, strict=True)), mean(zip(CLIENTS, weights, strict=True))
+    assert all(torch.equal(found[name], wanted[name]) for name in "wb")
+    with pytest.raises(ValueError, match="names or shapes differ: b"):
+        mean([(stored[0], 1), (Stored({"w": lambda: CLIENTS[0]["w"]}), 1)])
 
 
 def test_parts_are_left_as_they_were():

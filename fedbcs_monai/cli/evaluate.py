@@ -24,6 +24,7 @@ def run(options: Namespace) -> None:
         fold=options.fold,
         model=options.model,
         device=options.device,
+        at=options.site,
         watch=say,
     )
     say.table(f"{options.part} scores", COLUMNS, [summary(name, found) for name, found in scores.items()])

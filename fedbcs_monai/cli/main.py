@@ -20,17 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0, or 2 when there is something for the user to mend, or 130 when interrupted.
+        0, or 1 when a run of a benchmark failed, or 2 when there is something for the user to mend, or 130 when
+        interrupted.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "train":
+    if rest and options.command not in ("train", "benchmark", "flare"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.overrides = rest
+    # Large pages for large tensors, where the system has them: on a CPU it takes time to map small ones.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     _hush()
     try:
         # Imported only now, because a command's libraries take seconds and `--help` should not.
-        import_module(f"fedbcs_monai.cli.{options.command}").run(options)
+        return int(import_module(f"fedbcs_monai.cli.{options.command}").run(options) or 0)
     except UserError as error:
         print(f"fedbcs {options.command}: {error}", file=sys.stderr)
         return 2
@@ -61,8 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     _demo(commands)
     _sites(commands)
     _train(commands)
+    _benchmark(commands)
+    _flare(commands)
     _evaluate(commands)
     _predict(commands)
+    _bundle(commands)
     _report(commands)
     return parser
 
@@ -137,6 +143,99 @@ def _train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     _loudness(train)
 
 
+def _benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    benchmark = _command(
+        commands,
+        "benchmark",
+        "train methods, seeds and folds, and write the paper's tables and a page: runs that are finished are kept",
+        epilog="CONFIG lists trainings and what they are compared for; benchmark_small, benchmark_nuclei and\n"
+        "benchmark_prostate are shipped. Keys of a run are options here too, laid over every run:\n"
+        "  fedbcs benchmark benchmark_nuclei --sites nuclei.json --methods fedavg fedbcs --seeds 0 1 2 --rounds 50\n"
+        "Interrupted, every run leaves a checkpoint, and the same command goes on.",
+    )
+    benchmark.add_argument("config", help="a YAML file, or the name of a shipped benchmark")
+    benchmark.add_argument("-o", "--output", type=Path, default=None, help="folder (default: runs/CONFIG)")
+    benchmark.add_argument("--sites", nargs="+", metavar="[TASK=]FILE", help="site list of each task")
+    benchmark.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
+    benchmark.add_argument("--methods", nargs="+", metavar="NAME", help="only these trainings, and no sweep")
+    benchmark.add_argument(
+        "--parts",
+        nargs="+",
+        choices=["methods", "bounds", "ablation", "sweep", "style", "leave_one_out"],
+        help="only these tables",
+    )
+    benchmark.add_argument("--seeds", nargs="+", type=int, help="of every training")
+    benchmark.add_argument("--folds", nargs="+", type=int, help="of the site lists")
+    benchmark.add_argument(
+        "--leave-one-site-out",
+        action="store_true",
+        help="also train every method without each site in turn, and test it there",
+    )
+    benchmark.add_argument("-j", "--jobs", type=int, default=1, help="runs at once, each a process (default: 1)")
+    benchmark.add_argument("--overwrite", action="store_true", help="begin every run anew")
+    benchmark.add_argument("--tables-only", action="store_true", help="only tables and page, of the runs that are done")
+    benchmark.add_argument("--dry-run", action="store_true", help="list the runs and their work, and stop")
+    _loudness(benchmark)
+
+
+def _flare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    flare = _command(
+        commands,
+        "flare",
+        "run a federation with NVFlare: simulate it, or export, submit, watch, fetch and resume a job",
+        epilog="`fedbcs flare ACTION --help` explains an action; docs/nvflare.md walks through a consortium.",
+    )
+    actions = flare.add_subparsers(dest="action", required=True, metavar="ACTION")
+    simulate = _command(actions, "simulate", "train in NVFlare's simulator, every site in processes of its own")
+    simulate.add_argument("config", help="as for `fedbcs train`; every key of it is an option here too")
+    simulate.add_argument("-o", "--output", type=Path, default=None, help="run folder (default: runs/CONFIG)")
+    simulate.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    export = _command(actions, "export", "write a job, in which there is neither code nor a path")
+    export.add_argument("config", help="as for `fedbcs train`; every key of it is an option here too")
+    export.add_argument("-o", "--output", type=Path, required=True, help="job folder")
+    export.add_argument("--job-name", default="fedbcs", help="default: fedbcs")
+    export.add_argument("--run-id", default=None, help="one job goes on where another with the same id stopped")
+    for action in (simulate, export):
+        action.add_argument("--statistics", action="store_true", help="of the sites' cases, instead of a training")
+        action.add_argument("--min-responses", type=int, default=None, metavar="N", help="sites that must answer")
+        action.add_argument(
+            "--round-timeout-s", type=int, default=None, metavar="S", help="longest time for a question"
+        )
+        action.add_argument("--wait-s", type=int, default=None, metavar="S", help="wait for the others when N answered")
+        action.add_argument("--restarts", type=int, default=None, metavar="N", help="of a killed trainer, per question")
+        action.add_argument("--cross-site", action="store_true", default=None, help="sites test each other's networks")
+        action.add_argument(
+            "--offload-mib", type=int, default=None, metavar="MIB", help="network kept on disk from here"
+        )
+        action.add_argument("--poll-s", type=float, default=None, metavar="S", help="between two looks for a task")
+        action.add_argument(
+            "--track", nargs="+", choices=["tensorboard", "mlflow"], default=None, help="with NVFlare's"
+        )
+    submit = _command(actions, "submit", "submit an exported job")
+    submit.add_argument("job", type=Path, help="job folder")
+    submit.add_argument("--startup-kit", type=Path, required=True, metavar="DIR", help="of an admin")
+    submit.add_argument("-o", "--output", type=Path, default=None, help="run folder (default: runs/JOB)")
+    status = _command(actions, "status", "say how a submitted run is doing")
+    status.add_argument("--wait", action="store_true", help="until it has ended")
+    for action in (
+        status,
+        _command(actions, "abort", "stop a submitted run; the server keeps a checkpoint"),
+        _command(actions, "download", "fetch the results of a submitted run into its folder, and write its page"),
+        _command(actions, "resume", "go on with a run that has failed, been stopped, or lost its server"),
+    ):
+        action.add_argument("run", type=Path, help="run folder")
+        _loudness(action)
+    policy = _command(actions, "site-policy", "let the party of a startup kit run our jobs")
+    policy.add_argument("kits", type=Path, nargs="+", metavar="KIT", help="startup kit of a server or a site")
+    policy.add_argument("--sites", type=Path, default=None, help="site list to be named in the site file")
+    project = _command(actions, "project", "write a project.yml to provision a consortium from")
+    project.add_argument("clients", nargs="*", metavar="SITE", help="names of the sites (default: three hospitals)")
+    project.add_argument("-o", "--output", type=Path, default=Path("project.yml"), help="default: project.yml")
+    project.add_argument("--overwrite", action="store_true", help="replace the file")
+    for action in (simulate, export, submit, policy, project):
+        _loudness(action)
+
+
 def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     evaluate = _command(commands, "evaluate", "score a trained run on the cases of a site list, on their own grids")
     evaluate.add_argument("run", type=Path, help="run folder")
@@ -144,6 +243,13 @@ def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--part", choices=["train", "val", "test"], default="test", help="default: test")
     evaluate.add_argument("--fold", type=int, default=None, help="fold of the site list (default: the run's own)")
     evaluate.add_argument("--model", choices=["selected", "last"], default="selected", help="default: selected")
+    evaluate.add_argument(
+        "--site",
+        default=None,
+        metavar="NAME",
+        help="score every site with what site NAME keeps of the network to itself, as with FedBN or LocalOnly "
+        "(default: each site with what it keeps itself, others with the global network)",
+    )
     evaluate.add_argument("-o", "--output", type=Path, default=None, help="also write every case's scores to this CSV")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     evaluate.add_argument("--overwrite", action="store_true", help="replace the CSV")
@@ -151,15 +257,54 @@ def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    predict = _command(commands, "predict", "segment new images; every mask lies on its image's own grid")
-    predict.add_argument("model", type=Path, help="run folder, or a model.safetensors beside its config.json")
-    predict.add_argument("-i", "--input", type=Path, required=True, help="an image or a folder of images")
+    predict = _command(
+        commands,
+        "predict",
+        "segment new images; every mask lies on its image's own grid",
+        epilog="The input is an image (NIfTI, NRRD, MHA; PNG, TIFF, JPEG, BMP), a folder with images directly in it,\n"
+        "a DICOM file, folder or tree, a pattern in quotes, or a CSV with the column image, and if wanted name and\n"
+        "series. Where a folder holds several DICOM series and not just one fits the model, they are listed, and\n"
+        "--series names the one that is meant. Outputs are named after the input, never after what is written in it.",
+    )
+    predict.add_argument("model", type=Path, nargs="+", help="run folder, bundle or model file; several: an ensemble")
+    predict.add_argument("-i", "--input", nargs="+", required=True, help="what to segment")
     predict.add_argument("-o", "--output", type=Path, required=True, help="folder, or a file for a single image")
+    predict.add_argument(
+        "-ot",
+        "--output-type",
+        nargs="+",
+        choices=["own", "nifti", "dicom_seg", "dicom_rtstruct"],
+        default=["own"],
+        help="of the masks; own, the default, is the image's own kind of file, and NIfTI for DICOM",
+    )
+    predict.add_argument("-p", "--probability", action="store_true", help="also write a map of the probability")
+    predict.add_argument("--series", nargs="+", default=[], help="DICOM series by number or UID, or all")
+    predict.add_argument("--tta", action="store_true", help="average over mirror images: four times the work")
     predict.add_argument("--model", dest="which", choices=["selected", "last"], default="selected")
+    predict.add_argument("--site", default=None, help="the network as this site uses it (default: the global one)")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     predict.add_argument("--no-overlay", action="store_true", help="leave out the pictures")
+    predict.add_argument("--resume", action="store_true", help="keep what is done, and do the rest")
     predict.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     _loudness(predict)
+
+
+def _bundle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bundle = _command(
+        commands,
+        "bundle",
+        "make a MONAI bundle of a finished run: weights, TorchScript, ONNX, workflows and model card",
+        epilog="The file of --about is JSON or YAML, laid over the bundle's metadata: authors, copyright,\n"
+        "data_source, intended_use, and whatever else hosts and readers should know.",
+    )
+    bundle.add_argument("run", type=Path, help="run folder")
+    bundle.add_argument("-o", "--output", type=Path, required=True, help="folder; its name is the bundle's")
+    bundle.add_argument("--zip", action="store_true", help="write OUTPUT.zip with the folder inside, instead of it")
+    bundle.add_argument("--model", dest="which", choices=["selected", "last"], default="selected")
+    bundle.add_argument("--site", default=None, help="the network as this site uses it, where sites keep parts of it")
+    bundle.add_argument("--about", type=Path, default=None, metavar="FILE", help="what else to say of the bundle")
+    bundle.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
+    _loudness(bundle)
 
 
 def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

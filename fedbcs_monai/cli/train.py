@@ -10,7 +10,7 @@ from fedbcs_monai.cli.voice import Quiet, voice
 from fedbcs_monai.config import load_config, value_of
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import set_up, steps_of
+from fedbcs_monai.federated.setup import set_up
 from fedbcs_monai.report import write_report
 
 
@@ -67,7 +67,7 @@ def _say_plan(config: dict[str, Any], say: Quiet) -> None:
     say.table(
         "training",
         ["site", "samples", "steps a round"],
-        [[site.name, str(site.cases), str(steps_of(site, config))] for site in federation.sites],
+        [[site.name, str(site.cases), str(site.steps)] for site in federation.sites],
     )
     parameters = sum(p.numel() for p in federation.network.parameters())
     say.result("method", method=federation.method)

@@ -25,7 +25,7 @@ class Quiet(Watch):
         """A table of results."""
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
         """A function that hears how much is done, and of how much."""
         yield lambda done, total: None
 
@@ -93,7 +93,7 @@ class Bars(Quiet):
         self.out.print(table)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+    def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
         """A bar on a terminal."""
         with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task(what, total=None)

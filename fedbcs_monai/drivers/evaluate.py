@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from fedbcs_monai.config import require
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore, CaseScorer
 from fedbcs_monai.federated.setup import build_segmentation
-from fedbcs_monai.federated.trained import load_trained
+from fedbcs_monai.federated.trained import find_weights, keeping_sites, load_trained
 from fedbcs_monai.federated.watch import Watch
 
 
@@ -18,29 +19,41 @@ def evaluate(
     fold: int | None = None,
     model: str = "selected",
     device: str = "auto",
+    at: str | None = None,
     watch: Watch | None = None,
 ) -> dict[str, list[CaseScore]]:
     """Every score of every case that has a label, on its own grid.
 
     Args:
-        run: run folder, or a file of weights beside its ``config.json``.
+        run: run folder, bundle, or a file of weights beside its ``config.json``.
         sites: site list; None: the run's own.
         part: ``train``, ``val`` or ``test``.
         fold: of the site list; None: the run's own.
         model: ``selected`` or ``last``.
         device: see `Compute`.
+        at: score every site with the network as this one uses it. None: each with the network as it uses it itself,
+            with what it keeps to itself; where nothing was shared, the other sites are left out.
         watch: hears of progress.
     """
     watch = watch or Watch()
-    config, network, compute, _ = load_trained(run, model, device)
-    segmentation = build_segmentation(config, compute)
+    keeping = keeping_sites(find_weights(run, model))
+    trained = load_trained(run, model, device, at if at or not keeping else keeping[0])
+    segmentation = build_segmentation(trained.config, trained.compute)
+    if sites is None:
+        require(trained.config, ("sites",), "name a site list with --sites")
+    list_of_sites, fold = Path(sites or trained.config["sites"]), trained.config["fold"] if fold is None else fold
     scores: dict[str, list[CaseScore]] = {}
-    for name, site in sorted(read_sites(Path(sites or config["sites"])).items()):
-        items = [item for item in site.items(part, config["fold"] if fold is None else fold) if "label" in item]
-        if items:
-            watch.note(f"scoring {name}")
-            with compute.inference():
-                scores[name] = CaseScorer(segmentation, items).scores(network)
+    for name, site in sorted(read_sites(list_of_sites).items()):
+        items = [item for item in site.items(part, fold) if "label" in item]
+        if not items:
+            continue
+        network = trained.network if at or not keeping else trained.at(name)
+        if network is None:
+            watch.note(f"{name} has no network of its own and none is shared: not scored; --site chooses one")
+            continue
+        watch.note(f"scoring {name}")
+        with trained.compute.inference():
+            scores[name] = CaseScorer(segmentation, items).scores(network)
     if not scores:
-        raise UserError(f"{sites or config['sites']}: no labelled {part} cases to score; choose another --part")
+        raise UserError(f"{list_of_sites}: no labelled {part} cases to score; choose another --part")
     return scores

@@ -43,11 +43,15 @@ class Segmentation:
 
     def mask(self, network: nn.Module, case: Mapping[str, Any]) -> Tensor:
         """Class numbers on the grid of the case's file, uint8 (*)."""
+        return torch.as_tensor(np.asarray(self.predicted(network, case)[0])).to(torch.uint8)
+
+    def predicted(self, network: nn.Module, case: Mapping[str, Any]) -> Tensor:
+        """What the postprocessing makes of a case's logits, channels first, on the device where its image is."""
         image = case["image"]
-        logits = self.inferer(image[None].to(self.device), network)[0].float().cpu()
+        logits = self.inferer(image[None].to(self.device), network)[0].float().to(image.device)
         pred = MetaTensor(logits, meta=image.meta, applied_operations=image.applied_operations)
-        done = _applied(self.postprocessing, {"image": image, "pred": pred})
-        return torch.as_tensor(np.asarray(done["pred"][0])).to(torch.uint8)
+        done: Tensor = _applied(self.postprocessing, {"image": image, "pred": pred})["pred"]
+        return done
 
     def reference(self, item: Item) -> Tensor:
         """The label on the grid of its file, boolean (*)."""

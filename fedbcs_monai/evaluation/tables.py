@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -130,6 +130,16 @@ class Column(NamedTuple):
     digits: int = 1
 
 
+LATEX = str.maketrans(
+    {
+        **{mark: f"\\{mark}" for mark in "&%$#_{}"},
+        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+        **{"−": "$-$", "–": "--", "±": r"$\pm$", "τ": r"$\tau$", "✓": r"\checkmark{}"},
+    }
+)
+"""What LaTeX would take for something else, or does not know."""
+
+
 class Cell(NamedTuple):
     """A value as printed, and whether it is the best or the second of its column."""
 
@@ -154,16 +164,18 @@ class Table:
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
+    apart: tuple[tuple[Value, ...], ...] = ()
+    """Rows printed below the others and not ranked with them, such as bounds."""
 
     def cells(self) -> list[list[Cell]]:
-        """Every row as printed cells."""
+        """Every row as printed cells; those of `apart` come last, without marks."""
         marks = [self._marks(index) for index in range(len(self.columns))]
         return [
             [
-                Cell(text(value, column.digits), marks[j][i])
+                Cell(text(value, column.digits), marks[j][i] if i < len(self.rows) else "")
                 for j, (column, value) in enumerate(zip(self.columns, row, strict=True))
             ]
-            for i, row in enumerate(self.rows)
+            for i, row in enumerate((*self.rows, *self.apart))
         ]
 
     def _marks(self, index: int) -> list[Literal["best", "second", ""]]:
@@ -184,6 +196,28 @@ class Table:
         printed.insert(1, "|---" + "|---:" * (len(self.columns) - 1) + "|")
         return "\n".join(printed) + "\n"
 
+    def to_latex(self) -> str:
+        r"""A LaTeX `tabular` with booktabs rules: best in bold, second underlined, rows apart below a rule.
+
+        >>> print(Table((Column("Method"), Column("AVG", "high")), (("A_1", 80.0), ("B", 81.0))).to_latex())
+        \begin{tabular}{lr}
+        \toprule
+        Method & AVG \\
+        \midrule
+        A\_1 & 80.0 \\
+        B & \textbf{81.0} \\
+        \bottomrule
+        \end{tabular}
+        <BLANKLINE>
+        """
+        wrap = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
+        lines = [[wrap[cell.mark] % cell.text.translate(LATEX) for cell in row] for row in self.cells()]
+        printed = [" & ".join(line) + r" \\" for line in lines]
+        heads = " & ".join(column.name.translate(LATEX) for column in self.columns) + r" \\"
+        body = [*printed[: len(self.rows)], *([r"\midrule"] if self.apart else []), *printed[len(self.rows) :]]
+        begin = rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}"
+        return "\n".join([begin, r"\toprule", heads, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
+
     def to_csv(self) -> str:
         """A CSV for other programs: six digits, spreads and interval ends in columns of their own, missing empty."""
         out = io.StringIO()
@@ -192,17 +226,36 @@ class Table:
         writer.writerow(
             [f"{column.name} {part}".strip() for column, of in zip(self.columns, parts, strict=True) for part in of]
         )
-        for row in self.rows:
+        for row in (*self.rows, *self.apart):
             writer.writerow([_plain(value, part) for value, of in zip(row, parts, strict=True) for part in of])
         return out.getvalue()
 
     def _parts(self, index: int) -> Sequence[str]:
-        values = [row[index] for row in self.rows]
+        values = [row[index] for row in (*self.rows, *self.apart)]
         if any(isinstance(value, Interval) for value in values):
             return ["", "low", "high"]
         if any(isinstance(value, Spread) and math.isfinite(value.sd) for value in values):
             return ["", "sd"]
         return [""]
+
+
+def with_columns(
+    table: Table, at: int, columns: Sequence[Column], values: Callable[[Sequence[Value]], tuple[Value, ...]]
+) -> Table:
+    """A table with more columns from position ``at`` on.
+
+    Args:
+        table: without them.
+        at: where they begin.
+        columns: their heads.
+        values: from a row to what stands in them.
+    """
+
+    def wider(row: tuple[Value, ...]) -> tuple[Value, ...]:
+        return (*row[:at], *values(row), *row[at:])
+
+    heads = (*table.columns[:at], *columns, *table.columns[at:])
+    return Table(heads, tuple(map(wider, table.rows)), tuple(map(wider, table.apart)))
 
 
 def text(value: Value, digits: int = 1) -> str:
@@ -214,8 +267,8 @@ def text(value: Value, digits: int = 1) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Interval):
-        low, high = _fixed(value.low, digits), _fixed(value.high, digits)
-        return f"{signed(value.value, digits)} [{low}, {high}]" if math.isfinite(value.value) else MISSING
+        ends = f" [{_fixed(value.low, digits)}, {_fixed(value.high, digits)}]" if math.isfinite(value.low) else ""
+        return f"{signed(value.value, digits)}{ends}" if math.isfinite(value.value) else MISSING
     if isinstance(value, Spread):
         spread = f" ± {_fixed(value.sd, digits)}" if math.isfinite(value.sd) else ""
         return _fixed(value.mean, digits) + spread

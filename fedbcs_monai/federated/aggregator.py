@@ -1,8 +1,11 @@
 """Aggregator: the round loop."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.guards import objection
+from fedbcs_monai.federated.traffic import traffic
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.methods.base import Method
 
@@ -14,19 +17,27 @@ class Aggregator:
     Args:
         method: what to ask and how to aggregate.
         state: where to begin; a saved state resumes.
-        heard: called with every update that comes in, for progress and logs.
+        heard: called with every update that comes in, for progress and logs; its metrics hold the `traffic` too.
+        refused: called with a site and the reason when its update is not believed; the round goes on with the others.
+        private: weights that sites keep to themselves.
     """
 
     method: Method
     state: State
     heard: Callable[[Broadcast, Update], None] = lambda broadcast, update: None
+    refused: Callable[[Broadcast, str, str], None] = lambda broadcast, site, reason: None
+    private: Set[str] = frozenset()
 
     def rounds(self, ask: Ask, until: int) -> Iterator[State]:
-        """Run rounds until ``until`` of them are done, and yield the state after each."""
+        """Run rounds until ``until`` of them are done, and yield the state after each.
+
+        Raises:
+            UserError: no update of a round can be believed.
+        """
 
         def listening(broadcast: Broadcast) -> Iterable[Update]:
-            for update in ask(broadcast):
-                self.heard(broadcast, update)
+            for update in self._believed(broadcast, ask(broadcast)):
+                self.heard(broadcast, replace(update, metrics={**update.metrics, **traffic(broadcast, update)}))
                 yield update
 
         while self.state.round < until:
@@ -35,4 +46,26 @@ class Aggregator:
 
     def evaluate(self, ask: Ask) -> Sequence[Update]:
         """Ask every site for its scores of the present weights."""
-        return list(ask(Broadcast(self.state.round, self.state.weights, self.state.shared, "evaluate")))
+        return self.numbers(ask, Broadcast(self.state.round, self.state.weights, self.state.shared, "evaluate"))
+
+    def numbers(self, ask: Ask, broadcast: Broadcast) -> Sequence[Update]:
+        """Ask every site for numbers about some weights."""
+        return list(self._believed(broadcast, ask(broadcast)))
+
+    def _believed(self, broadcast: Broadcast, updates: Iterable[Update]) -> Iterator[Update]:
+        """The updates that nothing speaks against, the first of each site."""
+        seen: set[str] = set()
+        reasons = []
+        for update in updates:
+            twice = "it has answered already" if update.site in seen else None
+            reason = twice or objection(broadcast, update, self.private)
+            if reason is None:
+                seen.add(update.site)
+                yield update
+            else:
+                reasons.append(f"{update.site} ({reason})")
+                self.refused(broadcast, update.site, reason)
+        if reasons and not seen:
+            raise UserError(
+                f"round {broadcast.round}, {broadcast.task}: every update was refused: {', '.join(reasons)}"
+            )

@@ -1,11 +1,11 @@
 """Checkpoints: the server's state and every site's to disk and back, atomically."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedbcs_monai.data.sites import sha256
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.messages import State
 from fedbcs_monai.tensors import Tensors, prefixed, read_tensors, under, write_atomically, write_tensors
@@ -89,4 +89,4 @@ def _round(path: Path) -> int:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal digits; empty if there is no such file."""
-    return "" if not path.is_file() else hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path) if path.is_file() else ""

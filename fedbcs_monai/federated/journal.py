@@ -48,9 +48,21 @@ class Journal:
             self._board.add_scalar(f"{metric}/{site}", value, round)
         self._rounds.flush()
 
+    def took_part(self) -> dict[str, set[int]]:
+        """From a site to the rounds that it trained in."""
+        rounds: dict[str, set[int]] = {}
+        for round, site, metric, _ in self._rows():
+            if metric == "seconds":
+                rounds.setdefault(site, set()).add(int(round))
+        return rounds
+
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of the run."""
         write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file of the run."""
+        write_atomically(self.folder / name, _csv([columns, *rows]))
 
     def write_scores(self, scores: Iterable[tuple[str, str, CaseScore]]) -> None:
         """Write ``scores.csv`` from (model, site, score)."""
@@ -122,7 +134,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _is_ours(path: Path) -> bool:
     names = ("config.json", "environment.json", "rounds.csv", "scores.csv", "summary.json", "report.html")
-    folders = ("checkpoints", "tensorboard", "examples", "looks")
+    folders = ("checkpoints", "tensorboard", "examples", "looks", "sites")
     if len(path.parts) > 1:
         return path.parts[0] in folders
     return path.name in names or path.suffix == ".safetensors"

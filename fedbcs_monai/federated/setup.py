@@ -1,8 +1,7 @@
 """Setup: a configuration to a network, a method and the sites of a federation."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedbcs_monai.config import build, require
-from fedbcs_monai.data import Samples, SiteData, batches, read_sites
+from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
+from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.watch import Watch
@@ -29,6 +29,9 @@ FEDERATION = (
     *("checkpoint_every", "keep_checkpoints", "examples", "device", "precision", "channels_last", "compile"),
     *("workers", "cache", "shuffle"),
 )
+POOLED = "pooled"
+"""Name of the one place that trains on the cases of all sites."""
+
 TASK = ("network_def", "reading", "preprocessing", "inferer", "postprocessing", "loss", "optimizer", "batch_size")
 
 
@@ -64,9 +67,9 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     """
     watch = watch or Watch()
     require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
-    require(config, FEDERATION, "put configs/federation.yaml into its `stack`")
-    require(config, TASK, "put bundle/configs/train.json into its `stack`")
-    data = read_sites(Path(config["sites"]))
+    require_all(config)
+    data = sites_of(config)
+    method: Method = build(config, "method")
     compute = compute_of(config)
     network = build_network(config, compute)
     segmentation = build_segmentation(config, compute)
@@ -77,33 +80,124 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     training = [site for _, site in sorted(data.items()) if site.split("train", config["fold"])]
     if not training:
         raise UserError(f"{config['sites']}: no site has training cases")
-    sites = []
+    samples: dict[str, Samples] = {}
     for site in training:
         watch.note(f"reading {site.name}")
-        scored = {part: parts[part][site.name] for part in (("val", "test") if config["best_on_test"] else ("val",))}
-        sites.append(build_site(config, site, network, compute, scored, watch))
+        samples[site.name] = samples_of(config, site)
+    followed = ("val", "test") if config["best_on_test"] else ("val",)
+    scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
+    if not config.get("pool"):
+        sites = [
+            build_site(config, name, read, network, compute, [scorers[name]], watch) for name, read in samples.items()
+        ]
+    elif method.private(network):
+        raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
+    else:
+        pooled = Pooled(list(samples.values()))
+        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
-    return Federation(build(config, "method"), network, tuple(sites), tested, data)
+    return Federation(method, network, tuple(sites), tested, data)
+
+
+@dataclass(frozen=True)
+class OneSite:
+    """One site of a federation, where the others are elsewhere.
+
+    Args:
+        method: what runs.
+        site: trains and evaluates; without training cases it only tests.
+        tests: its test cases.
+        data: its cases.
+    """
+
+    method: Method
+    site: Site
+    tests: CaseScorer
+    data: SiteData
+
+
+def set_up_site(config: Mapping[str, Any], name: str, watch: Watch | None = None) -> OneSite:
+    """Build one site of a federation; reads its training cases.
+
+    Raises:
+        UserError: a key that is missing or wrong, or a site that is not in the list.
+    """
+    require_all(config)
+    data = sites_of({**config, "leave_out": name if config.get("leave_out") == name else None})
+    if name not in data:
+        raise UserError(f"{config['sites']}: there is no site {name!r}; there are: {', '.join(sorted(data))}")
+    compute = compute_of(config)
+    network = build_network(config, compute)
+    segmentation = build_segmentation(config, compute)
+    parts = {part: CaseScorer(segmentation, data[name].items(part, config["fold"])) for part in ("val", "test")}
+    followed = {part: parts[part] for part in (("val", "test") if config["best_on_test"] else ("val",))}
+    samples = samples_of(config, data[name])
+    site = build_site(config, name, samples, network, compute, [followed], watch or Watch())
+    return OneSite(build(config, "method"), site, parts["test"], data[name])
+
+
+def set_up_server(config: Mapping[str, Any]) -> Aggregator:
+    """Build the server's half of a federation: on the CPU, and without any data.
+
+    Raises:
+        UserError: a key that is missing or wrong.
+    """
+    require_all(config)
+    network = build_network(config, compute_of({**config, "device": "cpu", "compile": False}))
+    method: Method = build(config, "method")
+    return Aggregator(method, State(0, detached(network.state_dict()), {}), private=method.private(network))
+
+
+def require_all(config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that lacks a key of the federation or of its task.
+
+    Raises:
+        UserError: which, and where they are.
+    """
+    require(config, FEDERATION, "put configs/federation.yaml into its `stack`")
+    require(config, TASK, "put bundle/configs/train.json into its `stack`")
+
+
+def sites_of(config: Mapping[str, Any]) -> dict[str, SiteData]:
+    """The site list; a site that is left out keeps its test cases and no others.
+
+    Raises:
+        UserError: the site that is left out is not in the list, or has no test cases.
+    """
+    data = read_sites(Path(config["sites"]))
+    name = config.get("leave_out")
+    if name is None:
+        return data
+    if name not in data:
+        raise UserError(f"leave_out is {name!r}: the sites of {config['sites']} are {', '.join(sorted(data))}")
+    cases = tuple(replace(case, split="test") for case in data[name].split("test", config["fold"]))
+    if not cases:
+        raise UserError(f"leave_out is {name!r}: it has no test cases in {config['sites']} to be tested on")
+    return {**data, name: replace(data[name], cases=cases)}
 
 
 def build_site(
     config: Mapping[str, Any],
-    data: SiteData,
+    name: str,
+    samples: Samples | Pooled,
     network: Segmenter,
     compute: Compute,
-    scorers: Mapping[str, CaseScorer],
+    scorers: Sequence[Mapping[str, CaseScorer]],
     watch: Watch,
 ) -> Site:
-    """One site of the federation, with its training samples read."""
-    samples = Samples(
-        data.items("train", config["fold"]),
-        preprocessing=build(config, "preprocessing"),
-        slicing=build(config, "slicing") if config.get("slicing") else None,
-        augmentation=build(config, "augmentation") if config.get("augmentation") else None,
-        cache=config["cache"],
-    )
+    """One site of the federation, or all in one place.
+
+    Args:
+        config: of `load_config`.
+        name: of the site.
+        samples: to train on.
+        network: shared with other sites of this process.
+        compute: device and precision.
+        scorers: of every site whose cases are here, a `CaseScorer` for each followed part.
+        watch: hears of progress.
+    """
     return Site(
-        name=data.name,
+        name=name,
         network=network,
         batches=epochs_of(samples, config, compute),
         cases=len(samples),
@@ -111,19 +205,28 @@ def build_site(
         optimizer=optimizer_of(config),
         scores=partial(mean_dices, scorers),
         epochs=config["epochs"],
+        steps=len(samples.batch_sizes(config["batch_size"])) * config["epochs"],
         seed=config["seed"],
         reset_optimizer=config["reset_optimizer"],
         compute=compute,
-        heard=partial(watch.stepped, data.name),
+        heard=partial(watch.stepped, name),
     )
 
 
-def steps_of(site: Site, config: Mapping[str, Any]) -> int:
-    """Optimizer steps of a site in one round."""
-    return math.ceil(site.cases / int(config["batch_size"])) * site.epochs
+def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
+    """A site's training samples, read."""
+    return Samples(
+        site.items("train", config["fold"]),
+        preprocessing=build(config, "preprocessing"),
+        slicing=build(config, "slicing") if config.get("slicing") else None,
+        augmentation=build(config, "augmentation") if config.get("augmentation") else None,
+        cache=config["cache"],
+    )
 
 
-def epochs_of(samples: Samples, config: Mapping[str, Any], compute: Compute) -> Callable[[int], Iterable[Batch]]:
+def epochs_of(
+    samples: Samples | Pooled, config: Mapping[str, Any], compute: Compute
+) -> Callable[[int], Iterable[Batch]]:
     """From a seed to one epoch of batches."""
 
     def epoch(seed: int) -> Iterable[Batch]:
@@ -149,9 +252,14 @@ def optimizer_of(config: Mapping[str, Any]) -> Callable[[Iterable[Tensor]], Opti
     return optimizer
 
 
-def mean_dices(scorers: Mapping[str, CaseScorer], network: nn.Module) -> dict[str, float]:
-    """Mean Dice of each part that has cases: ``val_dice``, ``test_dice``."""
-    return {f"{part}_dice": scorer.mean_dice(network) for part, scorer in scorers.items() if scorer.items}
+def mean_dices(sites: Sequence[Mapping[str, CaseScorer]], network: nn.Module) -> dict[str, float]:
+    """Dice of each part that has cases, ``val_dice`` and ``test_dice``: the mean over sites of the mean over cases."""
+    dices: dict[str, list[float]] = {}
+    for scorers in sites:
+        for part, scorer in scorers.items():
+            if scorer.items:
+                dices.setdefault(f"{part}_dice", []).append(scorer.mean_dice(network))
+    return {part: sum(found) / len(found) for part, found in dices.items()}
 
 
 def compute_of(config: Mapping[str, Any]) -> Compute:

@@ -41,6 +41,7 @@ class Site:
         optimizer: from parameters to an optimizer.
         scores: from the network to plain numbers, the site's scores.
         epochs: local epochs a round.
+        steps: optimizer steps a round, for progress; 0: not known.
         seed: of the run.
         reset_optimizer: forget the optimizer's state after every round.
         compute: device and precision.
@@ -58,6 +59,7 @@ class Site:
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     scores: Callable[[Segmenter], Mapping[str, float]]
     epochs: int = 1
+    steps: int = 0
     seed: int = 0
     reset_optimizer: bool = False
     compute: Compute = field(default_factory=lambda: Compute("cpu"))
@@ -90,6 +92,7 @@ class Site:
             memory=self.memory,
             autocast=self.compute.autocast,
             scaler=self.compute.scaler(),
+            site=self.name,
         )
         shared = detached(getattr(method, received.task)(local))
         weights = detached(self.network.state_dict())

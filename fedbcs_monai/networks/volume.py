@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class VolumeSegmenter(nn.Module):
     """Segment every slice of a volume, its neighbours as channels, and stack the logits.
 
-    The numbers are those of `NeighbouringSlicesInferer`, in a form that scripts and exports with any size and batch. The
-    weights have the names that they have in the 2-D network, so that one file serves both.
+    The numbers are those of `NeighbouringSlicesInferer`, in a form that scripts and exports with any size and batch.
+    The weights have the names that they have in the 2-D network, so that one file serves both.
 
     Args:
         network: from (N, slices, H, W) to logits (N, K, H, W).
@@ -24,8 +24,8 @@ class VolumeSegmenter(nn.Module):
         self.network = network
         self.slices = slices
         self.at_once = at_once
-        self.register_state_dict_post_hook(_without_prefix)
-        self.register_load_state_dict_pre_hook(_with_prefix)
+        self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
 
     def forward(self, volume: Tensor) -> Tensor:
         """(B, 1, H, W, D) -> logits (B, K, H, W, D)."""
@@ -34,7 +34,7 @@ class VolumeSegmenter(nn.Module):
         reach = torch.arange(self.slices, device=volume.device) - self.slices // 2
         window = torch.arange(depth, device=volume.device)[:, None] + reach
         windows = stack[:, window.clamp(0, depth - 1)]
-        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():  # type: ignore[attr-defined]
             logits = self.network(windows.flatten(0, 1))
         else:
             parts: list[Tensor] = []
@@ -42,11 +42,12 @@ class VolumeSegmenter(nn.Module):
                 for part in one.tensor_split(-(-depth // self.at_once)):
                     parts.append(self.network(part))
             logits = torch.cat(parts)
-        return logits.unflatten(0, (volume.shape[0], depth)).movedim(1, -1)
+        stacked: Tensor = logits.unflatten(0, (volume.shape[0], depth)).movedim(1, -1)
+        return stacked
 
 
 def over_volumes(network: nn.Module, slices: int = 0, at_once: int = 16) -> nn.Module:
-    """The network that takes a whole image: a `VolumeSegmenter` of neighbouring slices; with 0 slices the network itself."""
+    """The network of a whole image: a `VolumeSegmenter` of neighbouring slices; with 0 slices the network itself."""
     return VolumeSegmenter(network, slices, at_once) if slices else network
 
 

@@ -1,5 +1,7 @@
-"""Reports: run folders to one self-contained page."""
+"""Reports: run folders to self-contained pages."""
 
+from fedbcs_monai.report.benchmark import write_benchmark
 from fedbcs_monai.report.page import write_report
+from fedbcs_monai.report.provenance import duration
 
-__all__ = ["write_report"]
+__all__ = ["duration", "write_benchmark", "write_report"]

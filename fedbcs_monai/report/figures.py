@@ -1,7 +1,5 @@
-"""Figures: small SVG charts, outlines of masks and embedded pictures, all in the text of the page itself."""
+"""Figures: small SVG charts and outlines of masks, all in the text of the page itself."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
-from PIL import Image
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 26
@@ -75,9 +72,12 @@ def _step(rough: float) -> float:
     return next(factor * size for factor in (1, 2, 5, 10) if factor * size >= rough * 0.999)
 
 
-def line_chart(lines: Sequence[Line], x: Range, y: Range, described: str) -> Markup:
-    """Lines over rounds. Points that are not finite are left out; a line of one point is a dot."""
-    parts = [_frame(x, y)]
+def line_chart(lines: Sequence[Line], x: Range, y: Range, described: str, named: Sequence[str] = ()) -> Markup:
+    """Lines over rounds, or over what the ticks of x are `named`.
+
+    Points that are not finite are left out; a line of one point is a dot.
+    """
+    parts = [_frame(x, y, named or [f"{tick:g}" for tick in x.ticks])]
     for line in lines:
         points = [(_x(px, x), _y(py, y)) for px, py in line.points if math.isfinite(py)]
         style = Markup('stroke="{}" stroke-dasharray="{}"').format(line.colour, line.dash or "none")
@@ -140,16 +140,7 @@ def _lengths(edges: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
     return [(int(row), int(first), int(last - first)) for (row, first), (_, last) in zip(starts, ends, strict=True)]
 
 
-def embedded(image: Image.Image, longest: int = 400) -> str:
-    """A picture as a data URI, at most `longest` pixels a side: JPEG, as a stained slide is ten times that as PNG."""
-    image = image.convert("RGB")
-    image.thumbnail((longest, longest))
-    stored = io.BytesIO()
-    image.save(stored, "JPEG", quality=86, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(stored.getvalue()).decode("ascii")
-
-
-def _frame(x: Range, y: Range) -> Markup:
+def _frame(x: Range, y: Range, named: Sequence[str]) -> Markup:
     parts = []
     for tick in y.ticks:
         at = _y(tick, y)
@@ -157,8 +148,8 @@ def _frame(x: Range, y: Range) -> Markup:
             Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, at, at)
         )
         parts.append(_text(LEFT - 6, at + 3.5, f"{tick:g}", "end"))
-    for tick in x.ticks:
-        parts.append(_text(_x(tick, x), HEIGHT - 8, f"{tick:g}", "middle"))
+    for tick, name in zip(x.ticks, named, strict=True):
+        parts.append(_text(_x(tick, x), HEIGHT - 8, name, "middle"))
     return Markup("").join(parts)
 
 

@@ -1,14 +1,14 @@
 """The page: run folders to one HTML file that needs nothing else."""
 
 import base64
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.tables import Table
+from fedbcs_monai.pages import templates, write_html
 from fedbcs_monai.report.arms import group
 from fedbcs_monai.report.panels import case_panels, loss_panels, validation_panels
 from fedbcs_monai.report.pictures import overlays, sites
@@ -53,7 +53,7 @@ def write_report(
     read = [read_run(Path(folder)) for folder in runs]
     check_comparable(read)
     html = render(read, title=title, commands=commands, notes=notes)
-    _write(output, html)
+    write_html(output, html)
     return output
 
 
@@ -62,11 +62,11 @@ def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[s
     arms = group(runs)
     compared = _compared(runs)
     ordered = [run for arm in arms for run in arm.runs]
-    template = _templates().get_template("page.html")
+    template = report_templates().get_template("page.html")
     return template.render(
         title=title or _title(runs),
         verdict=verdict(compared),
-        notes=[*notes, *_unfinished(runs)],
+        notes=[*notes, *_unfinished(runs), *_absences(runs)],
         commands=commands,
         arms=arms,
         sites=sites(compared, runs),
@@ -107,30 +107,33 @@ def _unfinished(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fedbcs_monai", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _absences(runs: Sequence[Run]) -> list[str]:
+    """Which sites did not take part in which rounds."""
+    return [
+        f"{run.name}: {site} did not take part in {'rounds' if len(missed) > 1 else 'round'} {spans(missed)}."
+        for run in runs
+        for site, rounds in run.curves.get("seconds", {}).items()
+        if (missed := [n for n in range(1, run.rounds_done + 1) if n not in rounds])
+    ]
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers, those in a row as one.
+
+    >>> spans([2, 5, 6, 7])
+    '2, 5 to 7'
+    """
+    firsts = [n for n in numbers if n - 1 not in numbers]
+    lasts = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
+
+
+def report_templates() -> Environment:
+    """The templates of this room."""
+    environment = templates("report")
     environment.filters["csv_uri"] = _csv_uri
     return environment
 
 
 def _csv_uri(table: Table) -> str:
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(table.to_csv().encode()).decode("ascii")
-
-
-def _write(output: Path, html: str) -> None:
-    """Write beside the target and rename, so that a reader never meets half a page."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(html, encoding="utf-8")
-        partial.replace(output)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise UserError(f"{output} cannot be written ({error.strerror}). Name another place to write it to.") from None

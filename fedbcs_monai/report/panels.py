@@ -8,7 +8,7 @@ from markupsafe import Markup
 from fedbcs_monai.evaluation.tables import average
 from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.figures import Line, Strip, axis, line_chart, rounds_axis, strip_chart
-from fedbcs_monai.report.runs import Run
+from fedbcs_monai.report.runs import ADDED_UP, Run
 from fedbcs_monai.report.verdict import Comparison
 
 LOSSES = {
@@ -17,7 +17,7 @@ LOSSES = {
     "contrast": "Contrastive term",
     "consistency": "Consistency term",
 }
-NOT_LOSSES = {"seconds", "val_dice", "test_dice"}
+NOT_LOSSES = {"val_dice", "test_dice", *ADDED_UP}
 
 
 class Panel(NamedTuple):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.tables import text
-from fedbcs_monai.report.figures import embedded, outline
+from fedbcs_monai.pages import embedded
+from fedbcs_monai.report.figures import outline
 from fedbcs_monai.report.runs import Counts, Example, Run, read_examples
 from fedbcs_monai.report.verdict import Comparison
 

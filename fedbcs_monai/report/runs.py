@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.tables import Score
+from fedbcs_monai.federated.traffic import TRAFFIC
 
 METRICS = ("dice", "slice_dice", "hd95_mm", "assd_mm")
+
+ADDED_UP = {"seconds", *TRAFFIC}
+"""What adds up when a site is asked more than once in a round."""
 
 Curves = Mapping[str, Mapping[str, Mapping[int, float]]]
 
@@ -45,6 +49,7 @@ class Summary(NamedTuple):
     unseen: tuple[str, ...]
     best_on_test: BestOnTest | None
     seconds: float
+    peak_bytes: float
     sites: dict[str, Counts]
 
 
@@ -174,6 +179,7 @@ def _read_summary(path: Path) -> Summary:
             unseen=tuple(found.get("unseen", ())),
             best_on_test=BestOnTest(int(best["round"]), float(best["dice"])) if best else None,
             seconds=float(found.get("seconds", math.nan)),
+            peak_bytes=float(math.nan if found.get("peak_bytes") is None else found["peak_bytes"]),
             sites={site: Counts(of["train"], of["val"], of["test"]) for site, of in found["sites"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -205,7 +211,8 @@ def _read_curves(path: Path, finished: bool) -> Curves:
     curves: dict[str, dict[str, dict[int, float]]] = {}
     for line, row in _read_rows(path, ("round", "site", "metric", "value"), finished):
         of_site = curves.setdefault(row["metric"], {}).setdefault(row["site"], {})
-        of_site[int(_number(row["round"], path, line))] = _number(row["value"], path, line)
+        at, value = int(_number(row["round"], path, line)), _number(row["value"], path, line)
+        of_site[at] = value + (of_site.get(at, 0.0) if row["metric"] in ADDED_UP else 0.0)
     return curves
 
 

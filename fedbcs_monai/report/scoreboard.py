@@ -37,9 +37,17 @@ class Titled(NamedTuple):
     note: str
 
 
-def result_tables(compared: Comparison) -> list[Titled]:
-    """Dice, then whatever else was measured: one row a method, one column a site."""
-    return [_result_table(compared, metric) for metric in (DICE, SLICE_DICE, *DISTANCES) if _known(compared, metric)]
+def result_tables(compared: Comparison, apart: Sequence[Arm] = (), reference: Arm | None = None) -> list[Titled]:
+    """Dice, then whatever else was measured: one row a method, one column a site.
+
+    Args:
+        compared: the methods.
+        apart: shown below them and not ranked.
+        reference: what the others are measured against; None: `baseline`.
+    """
+    metrics = [metric for metric in (DICE, SLICE_DICE, *DISTANCES) if _known(compared, metric)]
+    below = [arm for arm in apart if arm.scored]
+    return [_result_table(compared, metric, below, reference or baseline(compared.scored)) for metric in metrics]
 
 
 def _known(compared: Comparison, metric: Metric, site: str | None = None) -> bool:
@@ -47,30 +55,31 @@ def _known(compared: Comparison, metric: Metric, site: str | None = None) -> boo
     return any(math.isfinite(score.value) for score in scores if site in (None, score.site))
 
 
-def _result_table(compared: Comparison, metric: Metric) -> Titled:
+def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], reference: Arm) -> Titled:
     better: Literal["high", "low"] = "high" if metric.higher_is_better else "low"
-    arms, reference = compared.scored, baseline(compared.scored)
+    arms = compared.scored
     unseen = [site for site in compared.tested if site in compared.unseen and _known(compared, metric, site)]
-    compare = len(arms) > 1
+    compare = len({arm.label for arm in (*arms, *apart, reference)}) > 1
     columns = [Column("Method")]
     columns += [Column(site, better, metric.digits) for site in compared.trained]
     columns += [Column("AVG", better, metric.digits), Column("Worst site", better, metric.digits)]
     columns += [Column(f"AVG − {reference.label}", "", metric.digits)] if compare else []
     columns += [Column(f"{site} (unseen)", better, metric.digits) for site in unseen]
-    rows: list[tuple[Value, ...]] = []
-    for arm in arms:
+
+    def row(arm: Arm) -> tuple[Value, ...]:
         means = arm.means(metric.key, compared.tested)
-        row: list[Value] = [arm.label]
-        row += [_scaled(means[site], metric) for site in compared.trained]
-        row += [
+        found: list[Value] = [arm.label]
+        found += [_scaled(means[site], metric) for site in compared.trained]
+        found += [
             _scaled(arm.average(metric.key, compared.tested, compared.unseen), metric),
             _worst(arm, metric, compared),
         ]
         if compare:
-            row.append("reference" if arm is reference else gain(arm, reference, compared, metric.key, metric.scale))
-        row += [_scaled(means[site], metric) for site in unseen]
-        rows.append(tuple(row))
-    return Titled(metric.key, metric.title, Table(tuple(columns), tuple(rows)), _note(compared, metric))
+            found.append("reference" if arm is reference else gain(arm, reference, compared, metric.key, metric.scale))
+        return (*found, *(_scaled(means[site], metric) for site in unseen))
+
+    table = Table(tuple(columns), tuple(map(row, arms)), tuple(map(row, apart)))
+    return Titled(metric.key, metric.title, table, _note(compared, metric))
 
 
 def _note(compared: Comparison, metric: Metric) -> str:
@@ -104,6 +113,11 @@ def rounds_table(compared: Comparison) -> Table:
     return Table(tuple(Column(name) for name in columns), tuple(rows))
 
 
+def scaled(spread: Spread, scale: float) -> Spread:
+    """A spread in another unit."""
+    return Spread(scale * spread.mean, scale * spread.sd, spread.repeats)
+
+
 def _at(dice: Spread, rounds: Iterable[int]) -> str:
     found = sorted(set(rounds))
     at = f"{found[0]}" if len(found) == 1 else f"{found[0]} to {found[-1]}"
@@ -121,4 +135,4 @@ def _worst_of(run: Run, metric: Metric, unseen: Sequence[str]) -> float:
 
 
 def _scaled(spread: Spread, metric: Metric) -> Spread:
-    return Spread(metric.scale * spread.mean, metric.scale * spread.sd, spread.repeats)
+    return scaled(spread, metric.scale)

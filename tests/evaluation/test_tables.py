@@ -17,6 +17,7 @@ from fedbcs_monai.evaluation.tables import (
     signed,
     site_means,
     text,
+    with_columns,
     worst_site,
 )
 
@@ -170,3 +171,34 @@ def test_csv_keeps_numbers_apart_and_missing_ones_empty():
         TABLE.to_csv()
         == "Method,AVG,AVG sd,gain,gain low,gain high\nA|B,80,0.5,reference,,\nC,81,,1,0.5,1.5\nD,79,0.25,,,\n"
     )
+
+
+def test_rows_apart_come_last_and_are_never_ranked():
+    table = Table((Column("Method"), Column("AVG", "high")), (("A", 80.0), ("B", 81.0)), (("bound", 99.0),))
+    assert table.to_markdown().splitlines()[2:] == ["| A | 80.0 |", "| B | **81.0** |", "| bound | 99.0 |"]
+    assert table.to_csv().splitlines()[-1] == "bound,99"
+    assert table.to_latex().splitlines()[4:-1] == [
+        r"A & 80.0 \\",
+        r"B & \textbf{81.0} \\",
+        r"\midrule",
+        r"bound & 99.0 \\",
+        r"\bottomrule",
+    ]
+
+
+def test_latex_keeps_nothing_that_it_would_read_as_its_own():
+    table = Table((Column("50 % & #1"),), (("a_b {c} $ ~ ^ \\",), ("−1.0 ± 0.5 –",)))
+    lines = table.to_latex().splitlines()
+    assert lines[2] == r"50 \% \& \#1 \\"
+    assert lines[4] == r"a\_b \{c\} \$ \textasciitilde{} \textasciicircum{} \textbackslash{} \\"
+    assert lines[5] == r"$-$1.0 $\pm$ 0.5 -- \\"
+
+
+def test_columns_can_be_put_between():
+    wider = with_columns(TABLE, 1, (Column("n"),), lambda row: (len(str(row[0])),))
+    assert [column.name for column in wider.columns] == ["Method", "n", "AVG", "gain"]
+    assert [row[:2] for row in wider.rows] == [("A|B", 3), ("C", 1), ("D", 1)]
+
+
+def test_a_difference_without_an_interval_has_no_brackets():
+    assert text(Interval(1.25, math.nan, math.nan)) == "+1.2"

@@ -1,19 +1,15 @@
 """Figures: outlines are exact, axes are round, names are escaped."""
 
-import base64
-import io
 import math
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fedbcs_monai.report.figures import (
     Line,
     Range,
     Strip,
     axis,
-    embedded,
     line_chart,
     outline,
     rounds_axis,
@@ -68,9 +64,3 @@ def test_names_are_escaped_in_charts():
 
 def test_long_names_are_shortened_in_strips():
     assert "FedBCS (rela…" in strip_chart([Strip("FedBCS (relation 0.5)", [], math.nan, "#000000")], UNIT, "chart")
-
-
-def test_pictures_are_embedded_no_larger_than_asked():
-    uri = embedded(Image.new("L", (100, 50)), longest=20)
-    stored = base64.b64decode(uri.removeprefix("data:image/jpeg;base64,"))
-    assert Image.open(io.BytesIO(stored)).size == (20, 10)

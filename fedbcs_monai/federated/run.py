@@ -1,0 +1,226 @@
+"""Run: the rounds of a federation and what they leave on disk, whoever carries its messages."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedbcs_monai.config import plain
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.checkpoint import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
+from fedbcs_monai.federated.journal import Journal, clear_run, environment
+from fedbcs_monai.federated.memory import peak_bytes
+from fedbcs_monai.federated.trained import WEIGHTS, digest_model, write_model
+from fedbcs_monai.federated.watch import Watch
+from fedbcs_monai.messages import Ask, Broadcast, State, Update
+from fedbcs_monai.tensors import Tensors, under
+
+NOBODY: Callable[[], Mapping[str, Tensors]] = dict
+"""What sites keep for themselves, where they keep it on their own disks."""
+
+
+@dataclass
+class Run:
+    """A federation under way: its rounds, the model selected so far, and its folder.
+
+    Args:
+        config: of `load_config`, with an ``output`` folder.
+        point: the newest whole round.
+        journal: what is written.
+        watch: hears of progress.
+        began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
+    """
+
+    config: Mapping[str, Any]
+    point: Checkpoint
+    journal: Journal
+    watch: Watch
+    began: float
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.journal.folder / "checkpoints"
+
+    def rounds(self, aggregator: Aggregator, ask: Ask, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
+        """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
+
+        Args:
+            aggregator: from whose state the rounds go on.
+            ask: carries a broadcast to the sites.
+            kept: what every site would go on with, for the checkpoint.
+        """
+        aggregator.heard, aggregator.refused = self._heard, self._refused
+        keep = self.config["keep_checkpoints"]
+        saved = self.point.state.round
+        if self._settled():
+            return
+        try:
+            for state in aggregator.rounds(ask, self.config["rounds"]):
+                history = dict(self.point.history)
+                if state.round % self.config["evaluate_every"] == 0 or state.round == self.config["rounds"]:
+                    history |= self._select(state, history, aggregator.evaluate(ask), kept)
+                history["seconds"] = time.perf_counter() - self.began
+                self.point = Checkpoint(state, kept(), history)
+                if state.round % self.config["checkpoint_every"] == 0:
+                    write_checkpoint(self.checkpoints, self.point, keep)
+                    saved = state.round
+                if self._settled():
+                    break
+        finally:
+            if self.point.state.round > saved:
+                write_checkpoint(self.checkpoints, self.point, keep)
+
+    def finish(
+        self,
+        method: str,
+        scores: Iterable[tuple[str, str, CaseScore]],
+        trained: Iterable[str],
+        counts: Mapping[str, Mapping[str, int]],
+    ) -> None:
+        """Write ``scores.csv`` and ``summary.json``, which also says of each site in which rounds it did not train.
+
+        Args:
+            method: what a run without a name goes by.
+            scores: (model, site, score) of every test case.
+            trained: the sites that trained.
+            counts: of every site, its cases in each part.
+        """
+        self.journal.write_scores(scores)
+        every = set(range(1, self.point.state.round + 1))
+        missed = {site: sorted(every - rounds) for site, rounds in self.journal.took_part().items()}
+        self.journal.write_json(
+            "summary.json",
+            {
+                "name": self.config.get("name") or method,
+                "task": self.config.get("task", ""),
+                "rounds": self.point.state.round,
+                "selected_round": self.point.history["best"]["round"],
+                "best_on_test": self.point.history.get("best_on_test"),
+                "unseen": sorted(set(counts) - set(trained)),
+                "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
+                "seconds": self.point.history["seconds"],
+                "peak_bytes": peak_bytes(),
+                "sites": counts,
+            },
+        )
+
+    def _settled(self) -> bool:
+        """Whether the validation score has not improved for as long as the run has patience."""
+        patience, best = self.config.get("patience", 0), self.point.history.get("best")
+        return bool(patience and best and self.point.state.round - best["round"] >= patience)
+
+    def _heard(self, broadcast: Broadcast, update: Update) -> None:
+        self.journal.log(broadcast.round, update.site, update.metrics)
+        self.watch.trained(broadcast.round, update.site, update.metrics)
+
+    def _refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
+        self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
+
+    def _select(
+        self,
+        state: State,
+        history: Mapping[str, Any],
+        updates: Iterable[Update],
+        kept: Callable[[], Mapping[str, Tensors]],
+    ) -> dict[str, Any]:
+        """Log the scores of a round, and keep its model if it is the best so far on validation cases."""
+        scores = {update.site: update.metrics for update in updates}
+        for site, metrics in scores.items():
+            self.journal.log(state.round, site, metrics)
+        self.watch.evaluated(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
+        found = bests(history, state.round, scores)
+        if found.get("best", {}).get("round") == state.round:
+            found["best"]["sha256"] = write_model(self.journal.folder, "selected", state.weights, private(kept()))
+        return found
+
+
+def open_run(
+    config: Mapping[str, Any],
+    start: State,
+    device: torch.device,
+    resume: bool | int = False,
+    watch: Watch | None = None,
+) -> Run:
+    """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
+
+    Raises:
+        UserError: there is nothing to resume, or the run had another configuration.
+    """
+    folder = Path(config["output"])
+    point = Checkpoint(start, {}, {"seconds": 0.0})
+    if resume is not False:
+        _same_run(folder, config)
+        point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
+        drop_checkpoints_after(folder / "checkpoints", point.state.round)
+    else:
+        clear_run(folder)
+    journal = Journal(folder, since=point.state.round)
+    journal.write_json("config.json", plain(config))
+    journal.write_json("environment.json", environment(device))
+    return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"])
+
+
+def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The best round so far on validation cases and, where they are followed, on test cases; the earliest wins."""
+    found: dict[str, Any] = {}
+    for name, metric in (("best", "val_dice"), ("best_on_test", "test_dice")):
+        values = [metrics[metric] for metrics in scores.values() if metric in metrics]
+        before = history.get(name)
+        if values and (before is None or np.mean(values) > before["dice"]):
+            found[name] = {"round": round, "dice": float(np.mean(values))}
+    if not any("val_dice" in metrics for metrics in scores.values()):  # nobody has validation cases: the newest round
+        found["best"] = {"round": round, "dice": -math.inf}
+    return found
+
+
+def _resumed(folder: Path, point: Checkpoint) -> Checkpoint:
+    """The checkpoint; if a later round has replaced the selected model, selection begins anew with this round's."""
+    best = point.history.get("best")
+    if best is None or best["sha256"] == digest_model(folder / WEIGHTS["selected"]):
+        return point
+    sha256 = write_model(folder, "selected", point.state.weights, private(point.sites))
+    anew = {"round": point.state.round, "dice": -math.inf, "sha256": sha256}
+    return point._replace(history={**point.history, "best": anew})
+
+
+def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
+    """Of what sites keep, as `Site.state` gives it, the tensors of the network."""
+    return {name: under("private", state) for name, state in sites.items()}
+
+
+def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Keys in which a run has another configuration; those apart that a resumed run may have otherwise."""
+    free = {
+        "name",
+        "rounds",
+        "patience",
+        "device",
+        "output",
+        "threads",
+        "workers",
+        "keep_checkpoints",
+        "checkpoint_every",
+        "cache",
+    }
+    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    now = plain(config)
+    return sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+
+
+def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to resume a run under another configuration; more rounds, another device or folder are none."""
+    changed = changed_keys(folder, config)
+    if changed:
+        raise UserError(
+            f"{folder}: was run with other values of {', '.join(changed)}; resume with the same, or name another -o"
+        )

@@ -1,0 +1,88 @@
+"""Suite: what a benchmark trains, and which rows of which table that fills."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedbcs_monai.config import Config
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training with one seed on one fold; its name is that of its folder."""
+
+    name: str
+    config: Config
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config["output"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: one training, and its runs, which differ in seed and fold alone."""
+
+    key: str
+    label: str
+    runs: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One training under several values of one key, and a row to compare with."""
+
+    key: str
+    values: tuple[Any, ...]
+    rows: tuple[Row, ...]
+    base: Row | None = None
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """What is trained on one task.
+
+    Args:
+        name: of the task.
+        methods: what is compared.
+        bounds: what the methods are held against, and never ranked with them.
+        ablation: with and without each part of FedBCS.
+        style: style normalised in different places.
+        sweep: one training under several values of one key.
+        left_out: from a site's name to the rows trained without it.
+    """
+
+    name: str
+    methods: tuple[Row, ...] = ()
+    bounds: tuple[Row, ...] = ()
+    ablation: tuple[Row, ...] = ()
+    style: tuple[Row, ...] = ()
+    sweep: Sweep | None = None
+    left_out: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Every row once."""
+        swept = (self.sweep.base, *self.sweep.rows) if self.sweep else ()
+        apart = [row for rows in self.left_out.values() for row in rows]
+        every = (*self.methods, *self.bounds, *self.ablation, *self.style, *swept, *apart)
+        return tuple({row.key: row for row in every if row}.values())
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark: where it goes, and what is trained on each task."""
+
+    title: str
+    output: Path
+    tasks: tuple[TaskPlan, ...]
+
+    @property
+    def runs(self) -> tuple[PlannedRun, ...]:
+        """Every run once: the first of every row, then the second, so that an early look sees every method."""
+        rows = [row for task in self.tasks for row in task.rows]
+        most = max((len(row.runs) for row in rows), default=0)
+        ordered = (row.runs[n] for n in range(most) for row in rows if n < len(row.runs))
+        return tuple({run.name: run for run in ordered}.values())

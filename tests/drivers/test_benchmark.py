@@ -1,0 +1,212 @@
+"""A benchmark: what is finished is kept, what fails is told, and the bits depend on neither jobs nor interruptions."""
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fedbcs_monai.drivers.benchmark import Estimate, Stage, SuiteWatch, carry_out, run_suite, stage_of, steps_a_round
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.planning import Choice, read_suite
+from fedbcs_monai.federated.suite import PlannedRun, Suite
+from fedbcs_monai.federated.watch import Watch
+
+BROKEN = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "pool": True}}}
+RESULTS = ("model.safetensors", "last.safetensors", "scores.csv")
+
+
+class Noting(SuiteWatch):
+    """Writes down what happens, and may do something about it."""
+
+    def __init__(self, on_move=lambda done: None):
+        self.events, self.on_move = [], on_move
+
+    def started(self, run, stage):
+        self.events.append((stage.value, run.name))
+
+    def finished(self, run, seconds, done, total, left_s):
+        self.events.append(("finished", run.name, done, total))
+
+    def failed(self, failure):
+        self.events.append(("failed", failure.run.name))
+
+    def moved(self, done, total):
+        self.on_move(done)
+
+
+def suite_of(path: Path, output: Path, **choice) -> Suite:
+    return read_suite(path, output, Choice(**choice))
+
+
+def bits(suite: Suite, name: str) -> list[bytes]:
+    return [(suite.output / "runs" / name / file).read_bytes() for file in RESULTS]
+
+
+@pytest.fixture(scope="module")
+def together(tiny_suite, tmp_path_factory):
+    """A suite of two that work and one that cannot, two at once; the suite, its failures and what was heard."""
+    path = tiny_suite(methods=["broken", "fedavg", "fedbcs"], trainings=BROKEN)
+    suite, watch = suite_of(path, tmp_path_factory.mktemp("together")), Noting()
+    return path, suite, run_suite(suite, jobs=2, watch=watch), watch.events
+
+
+def test_a_run_that_fails_is_told_and_stops_no_other(together):
+    _, suite, failures, events = together
+    assert [(failure.run.name, failure.reason) for failure in failures] == [
+        ("nuclei_broken_seed0", "pool trains in one place, and LocalOnly keeps tensors at sites; use FedAvg")
+    ]
+    assert failures[0].reason in failures[0].log.read_text()
+    assert ("failed", "nuclei_broken_seed0") in events
+    assert [stage_of(run) for run in suite.runs] == [Stage.NEW, Stage.FINISHED, Stage.FINISHED]
+
+
+def test_one_job_gives_the_bits_of_two(together, tmp_path):
+    path, suite, _, _ = together
+    alone = suite_of(path, tmp_path, methods=["fedbcs"])
+    assert run_suite(alone, jobs=1) == []
+    assert bits(alone, "nuclei_fedbcs_seed0") == bits(suite, "nuclei_fedbcs_seed0")
+
+
+def test_what_is_finished_is_not_run_again(together):
+    path, suite, _, _ = together
+    before = {file: file.stat().st_mtime_ns for file in suite.output.rglob("*") if file.is_file()}
+    watch = Noting()
+    assert run_suite(suite_of(path, suite.output, methods=["fedavg", "fedbcs"]), watch=watch) == []
+    assert watch.events == []
+    assert {file: file.stat().st_mtime_ns for file in suite.output.rglob("*") if file.is_file()} == before
+
+
+def test_interrupted_and_run_again_equals_straight_through(together, tmp_path):
+    path, suite, _, _ = together
+    again = suite_of(path, tmp_path, methods=["fedavg", "fedbcs"])
+
+    def interrupt(done):
+        if done > 0.4:  # a first round is done
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(again, jobs=2, watch=Noting(interrupt))
+    assert multiprocessing.active_children() == []
+    assert Stage.BEGUN in {stage_of(run) for run in again.runs}
+    watch = Noting()
+    assert run_suite(again, jobs=2, watch=watch) == []
+    assert "begun" in {event[0] for event in watch.events}
+    for name in ("nuclei_fedavg_seed0", "nuclei_fedbcs_seed0"):
+        assert bits(again, name) == bits(suite, name)
+
+
+def test_a_run_interrupted_in_its_test_is_tested_again(together, tmp_path):
+    path, suite, _, _ = together
+    again = suite_of(path, tmp_path, methods=["fedavg"])
+    shutil.copytree(suite.output / "runs" / "nuclei_fedavg_seed0", again.runs[0].folder)
+    for name in ("summary.json", "scores.csv", "last.safetensors"):
+        (again.runs[0].folder / name).unlink()
+    watch = Noting()
+    assert run_suite(again, watch=watch) == []
+    assert watch.events[-1] == ("finished", "nuclei_fedavg_seed0", 1, 1)
+    assert bits(again, "nuclei_fedavg_seed0") == bits(suite, "nuclei_fedavg_seed0")
+
+
+def test_a_process_that_is_killed_is_told(tiny_suite, tmp_path):
+    suite = suite_of(tiny_suite(methods=["fedavg"], overrides={"rounds": 50}), tmp_path)
+
+    def kill(done):
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    (failure,) = run_suite(suite, watch=Noting(kill))
+    assert failure.reason == "its process ended with code -9; perhaps it ran out of memory"
+
+
+# One run, in this process.
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_suite, tmp_path_factory):
+    """A run that is finished."""
+    suite = suite_of(tiny_suite(methods=["fedavg"]), tmp_path_factory.mktemp("one"))
+    carry_out(suite.runs[0])
+    return suite.runs[0]
+
+
+def moved(run: PlannedRun, folder: Path, **changes) -> PlannedRun:
+    """A copy of a run, asked for with other settings."""
+    shutil.copytree(run.folder, folder)
+    return PlannedRun(run.name, {**run.config, "output": str(folder), **changes})
+
+
+def test_a_run_has_three_stages(finished, tmp_path):
+    copy = moved(finished, tmp_path / "run")
+    assert stage_of(copy) is Stage.FINISHED
+    (copy.folder / "summary.json").unlink()
+    assert stage_of(copy) is Stage.BEGUN
+    shutil.rmtree(copy.folder / "checkpoints")
+    assert stage_of(copy) is Stage.NEW
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(finished, tmp_path):
+    copy = moved(finished, tmp_path / "run")
+    (copy.folder / "summary.json").unlink()
+    shutil.rmtree(copy.folder / "checkpoints")
+    carry_out(copy)
+    assert (copy.folder / "last.safetensors").read_bytes() == (finished.folder / "last.safetensors").read_bytes()
+
+
+def test_more_rounds_go_on_and_fewer_or_other_settings_are_refused(finished, tmp_path):
+    assert stage_of(moved(finished, tmp_path / "a", rounds=3)) is Stage.BEGUN
+    assert stage_of(moved(finished, tmp_path / "b", device="cuda", threads=7, name="x")) is Stage.FINISHED
+    for n, changes in enumerate(({"rounds": 1}, {"seed": 1}, {"batch_size": 3})):
+        with pytest.raises(UserError, match=rf"other values of {next(iter(changes))}; .*--overwrite"):
+            stage_of(moved(finished, tmp_path / str(n), **changes))
+
+
+def test_nothing_starts_when_a_folder_holds_another_run(tiny_suite, finished, tmp_path):
+    suite = suite_of(tiny_suite(methods=["fedbcs", "fedavg"], overrides={"batch_size": 3}), tmp_path)
+    shutil.copytree(finished.folder, suite.runs[1].folder)
+    with pytest.raises(UserError, match="was run with other values of batch_size"):
+        run_suite(suite)
+    assert not suite.runs[0].folder.exists()
+
+
+def test_an_interrupted_run_stops_between_two_steps(tiny_suite, tmp_path):
+    class Stopping(Watch):
+        def stepped(self, site, steps):
+            raise KeyboardInterrupt
+
+    (run,) = suite_of(tiny_suite(methods=["fedavg"]), tmp_path).runs
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(run, watch=Stopping())
+    assert stage_of(run) is Stage.NEW
+
+
+def test_at_least_one_job_is_needed(tiny_suite, tmp_path):
+    with pytest.raises(UserError, match="jobs is 0"):
+        run_suite(suite_of(tiny_suite(), tmp_path), jobs=0)
+
+
+# What is said of the work.
+
+
+def planned(name: str, task: str = "nuclei") -> PlannedRun:
+    return PlannedRun(f"{name}_seed0", {"name": name, "task": task})
+
+
+def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
+    estimate = Estimate()
+    assert estimate.of(planned("A")) is None
+    estimate.learn(planned("A"), 10)
+    estimate.learn(planned("B"), 30)
+    assert estimate.of(planned("A")) == 10
+    assert estimate.of(planned("C")) == 20
+    assert estimate.of(planned("A", "prostate")) == 20
+    assert estimate.left([planned("A"), planned("B")], {"x": (planned("B"), 0.5)}, 1) == 10 + 30 + 15
+    assert estimate.left([planned("A"), planned("B")], {}, 2) == 30  # no run is shorter for having company
+
+
+@pytest.mark.parametrize("pool", [None, True])
+def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool):
+    counted: dict[str, int] = {}
+    assert steps_a_round(tiny(pool=pool), counted) == 6  # 4 pictures at each of three sites, two a step
+    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, counted) == 18
+    assert steps_a_round(tiny_prostate, counted) > 0

@@ -1,0 +1,74 @@
+"""A run: it ends when it no longer gets better, and says who took part in which round."""
+
+import json
+
+import pytest
+import torch
+
+from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.run import open_run
+from fedbcs_monai.messages import State, Update
+from fedbcs_monai.methods import FedAvg
+
+CONFIG = {"method": "FedAvg", "rounds": 9, "evaluate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 0}
+
+
+def dices(*scores):
+    """Sites that score so much after each round. Birch misses rounds 2, 5 and 6."""
+
+    def ask(broadcast):
+        for site in ("Alder", "Birch"):
+            if broadcast.task == "evaluate":
+                yield Update(site, 1, {}, {}, {"val_dice": scores[broadcast.round - 1]})
+            elif site == "Alder" or broadcast.round not in (2, 5, 6):
+                yield Update(site, 1, {"w": broadcast.weights["w"] + 1}, {}, {"seconds": 1.0, "loss": 0.5})
+
+    return ask
+
+
+def opened(folder, resume=False, **changes):
+    start = State(0, {"w": torch.zeros(1)}, {})
+    run = open_run({**CONFIG, "output": str(folder), **changes}, start, torch.device("cpu"), resume)
+    return run, Aggregator(FedAvg(), run.point.state)
+
+
+def went(folder, ask, resume=False, **changes):
+    run, aggregator = opened(folder, resume, **changes)
+    run.rounds(aggregator, ask)
+    run.finish("FedAvg", [], ["Alder", "Birch"], {})
+    run.journal.close()
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("patience", "rounds", "selected"), [(0, 9, 8), (2, 4, 2), (3, 9, 8), (4, 9, 8)], ids=lambda value: str(value)
+)
+def test_a_run_ends_when_it_has_not_improved_for_so_many_rounds(tmp_path, patience, rounds, selected):
+    scores = (0.1, 0.5, 0.4, 0.4, 0.6, 0.6, 0.6, 0.7, 0.1)
+    summary = went(tmp_path, dices(*scores), patience=patience)
+    assert (summary["rounds"], summary["selected_round"]) == (rounds, selected)
+
+
+def test_a_run_that_has_ended_early_has_ended_when_it_is_resumed(tmp_path):
+    ask = dices(0.1, 0.5, *[0.4] * 7)
+    first = went(tmp_path, ask, patience=2)
+    assert went(tmp_path, ask, resume=True, patience=2)["rounds"] == first["rounds"] == 4
+    assert went(tmp_path, ask, resume=True, patience=4)["rounds"] == 6
+
+
+def test_the_summary_says_who_was_absent_when(tmp_path):
+    assert went(tmp_path, dices(*[0.5] * 9))["absent"] == {"Birch": [2, 5, 6]}
+
+
+def test_a_refusal_is_noted(tmp_path):
+    run, aggregator = opened(tmp_path, rounds=1)
+    said = []
+    run.watch.note = said.append
+
+    def ask(broadcast):
+        yield from dices(0.5)(broadcast)
+        yield Update("Cedar", 0, {}, {})
+
+    run.rounds(aggregator, ask)
+    run.journal.close()
+    assert said[0] == "round 1, train: refused what Cedar sent: its number of cases is 0"

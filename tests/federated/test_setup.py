@@ -1,0 +1,84 @@
+"""Setup: all cases in one place, and a site left out."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedbcs_monai.data.sites import SiteData, read_sites, write_sites
+from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.setup import POOLED, set_up, sites_of
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "scores.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def united(config, folder: Path) -> Path:
+    """A site list in which the sites that train are one."""
+    sites = read_sites(Path(config["sites"]))
+    parts = [site for _, site in sorted(sites.items()) if not site.unseen]
+    cases = [replace(case, patient=f"{part.name} {case.patient}") for part in parts for case in part.cases]
+    write_sites(folder / "sites.json", [SiteData(POOLED, "", parts[0].root, tuple(cases)), sites["Elm"]], "nuclei")
+    return folder / "sites.json"
+
+
+def test_pooled_training_equals_a_federation_of_one_site_with_all_cases(tiny, tmp_path):
+    config = tiny(pool=True, examples=0, batch_size=1)  # so that both take the same steps
+    one = train(config | {"pool": None, "sites": str(united(config, tmp_path)), "output": str(tmp_path / "one")})
+    pooled = train(config)
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (pooled / name).read_bytes() == (one / name).read_bytes()
+    assert sorted((r["model"], r["case"], r["dice"]) for r in rows(pooled)) == sorted(
+        (r["model"], r["case"], r["dice"]) for r in rows(one)
+    )
+
+
+def test_pooled_training_is_tested_site_by_site(tiny):
+    folder = train(tiny(pool=True, examples=0, rounds=1))
+    assert {row["site"] for row in rows(folder)} == {"Alder", "Birch", "Cedar", "Elm"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["unseen"] == ["Elm"]
+    assert summary["sites"]["Alder"]["train"] > 0
+
+
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_pooled_training_takes_as_many_steps_as_the_sites_together(tiny, batch_size):
+    apart, pooled = (set_up(tiny(batch_size=batch_size, pool=pool)).sites for pool in (None, True))
+    assert [site.name for site in pooled] == [POOLED]
+    assert sum(site.steps for site in apart) == pooled[0].steps
+    sizes = [[len(batch["label"]) for site in sites for batch in site.batches(1)] for sites in (apart, pooled)]
+    assert sizes[0] == sizes[1]
+    assert len(sizes[1]) == pooled[0].steps
+
+
+def test_what_sites_keep_to_themselves_cannot_be_pooled(tiny):
+    with pytest.raises(UserError, match="pool trains in one place, and LocalOnly keeps tensors at sites"):
+        set_up(tiny(pool=True, method={"_target_": "fedbcs_monai.methods.LocalOnly"}))
+
+
+def test_a_site_left_out_is_tested_on_its_test_cases_and_never_trained_on(tiny):
+    config = tiny(leave_out="Birch")
+    before, after = read_sites(Path(config["sites"]))["Birch"], sites_of(config)["Birch"]
+    assert [case.id for case in after.split("test")] == [case.id for case in before.split("test")]
+    assert after.split("train") == after.split("val") == ()
+    federation = set_up(config)
+    assert [site.name for site in federation.sites] == ["Alder", "Cedar"]
+    assert set(federation.scorers) == {"Alder", "Birch", "Cedar", "Elm"}
+
+
+def test_a_site_left_out_is_an_unseen_one(tiny):
+    folder = train(tiny(leave_out="Birch", examples=0, rounds=1))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["unseen"] == ["Birch", "Elm"]
+    with (folder / "rounds.csv").open(newline="") as file:
+        assert {row["site"] for row in csv.DictReader(file)} == {"Alder", "Cedar"}
+
+
+def test_a_site_that_there_is_not_cannot_be_left_out(tiny):
+    with pytest.raises(UserError, match=r"leave_out is 'Ash': the sites of .* are Alder, Birch, Cedar, Elm"):
+        sites_of(tiny(leave_out="Ash"))

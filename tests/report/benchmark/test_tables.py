@@ -1,0 +1,147 @@
+"""The benchmark's tables: numbers that can be worked out from the cases, and published figures beside them."""
+
+import pytest
+
+from fedbcs_monai.evaluation.tables import text
+from fedbcs_monai.federated.suite import Sweep, TaskPlan
+from fedbcs_monai.report.benchmark import tables
+from fedbcs_monai.report.benchmark.communication import communication
+from fedbcs_monai.report.benchmark.outside import left_out
+from fedbcs_monai.report.benchmark.results import read_results
+
+AVG = [
+    {"Ash": [0.6, 0.8], "Birch": [0.5, 0.5], "Elm": [0.2, 0.2]},
+    {"Ash": [0.8, 1.0], "Birch": [0.5, 0.5], "Elm": [0.4, 0.4]},
+]
+BCS = [{"Ash": [0.8, 1.0], "Birch": [0.6, 0.6], "Elm": [0.5, 0.5]}]
+ALONE = [{"Ash": [0.4, 0.4], "Birch": [0.3, 0.3]}]
+UNSEEN = {"unseen": ["Elm"], "sites": ["Ash", "Birch", "Elm"]}
+
+
+def printed(table, *columns):
+    """The cells of some columns, by the row's name."""
+    heads = [column.name for column in table.columns]
+    return {row[0].text: [row[heads.index(name)].text for name in columns] for row in table.cells()}
+
+
+@pytest.fixture
+def compared(row):
+    """FedAvg with two seeds, FedBCS with one, and every site alone."""
+    methods = (row("FedAvg", *AVG, **UNSEEN), row("FedBCS", *BCS, **UNSEEN))
+    return read_results(TaskPlan("nuclei", methods, bounds=(row("Local only", *ALONE, **UNSEEN),)))
+
+
+def test_table_1_has_means_over_cases_sites_and_seeds(compared):
+    table = tables.comparison(compared)[0].table
+    assert printed(table, "Ash", "Birch", "AVG", "Worst site", "Elm (unseen)") == {
+        "FedAvg": ["80.0 ± 14.1", "50.0 ± 0.0", "65.0 ± 7.1", "50.0 ± 0.0", "30.0 ± 14.1"],
+        "FedBCS": ["90.0", "60.0", "75.0", "60.0", "50.0"],
+        "Local only": ["40.0", "30.0", "35.0", "30.0", "–"],
+    }
+
+
+def test_differences_to_fedavg_are_paired_over_cases(compared):
+    table = tables.comparison(compared)[0].table
+    assert printed(table, "AVG − FedAvg") == {
+        "FedAvg": ["reference"],
+        "FedBCS": ["+10.0 [10.0, 10.0]"],  # every case gains 0.1 over the mean of FedAvg's seeds
+        "Local only": ["−30.0 [−35.0, −25.0]"],
+    }
+
+
+def test_bounds_stand_apart_and_are_not_ranked(compared, row):
+    pooled = row("Pooled", {"Ash": [1.0, 1.0], "Birch": [1.0, 1.0], "Elm": [1.0, 1.0]}, **UNSEEN)
+    best = read_results(TaskPlan("nuclei", (row("FedAvg", AVG[0], key="a", **UNSEEN),), bounds=(pooled,)))
+    cells = tables.comparison(best)[0].table.cells()
+    assert [row[0].text for row in cells] == ["FedAvg", "Pooled"]
+    assert {cell.mark for row in cells for cell in row} == {""}
+
+
+def test_published_figures_stand_beside_the_measured_ones_and_apart_from_them(compared):
+    ours, theirs = tables.comparison(compared)
+    assert printed(ours.table, "AVG, published", "AVG − FedAvg, published") == {
+        "FedAvg": ["69.50", "reference"],
+        "FedBCS": ["74.10", "+4.60"],
+        "Local only": ["–", "–"],
+    }
+    assert theirs.title.startswith("Published")
+    assert printed(theirs.table, "TNBC")["FedBCS"] == ["67.00"]
+
+
+def test_a_run_that_is_not_finished_is_named_and_left_out(row):
+    results = read_results(TaskPlan("nuclei", (row("FedAvg", AVG[0], {}, **UNSEEN), row("FedBCS", {}, **UNSEEN))))
+    assert results.missing == ["fedavg_seed1", "fedbcs_seed0"]
+    assert printed(tables.comparison(results)[0].table, "AVG") == {"FedAvg": ["60.0"]}
+
+
+def test_table_2_reads_the_parts_from_the_network(row):
+    both = {"context": {"width": 4}, "recalibrate": [2]}
+    rows = (
+        row("FedAvg", AVG[0], **UNSEEN),
+        row("FSR only", BCS[0], network={"recalibrate": [2]}, **UNSEEN),
+        row("CDPA only", BCS[0], network={"context": {"width": 4}, "recalibrate": []}, **UNSEEN),
+        row("FedBCS", BCS[0], network=both, **UNSEEN),
+    )
+    table = tables.ablation(read_results(TaskPlan("nuclei", ablation=rows)))[0].table
+    assert printed(table, "CDPA", "FSR", "AVG", "AVG, published") == {
+        "FedAvg": ["", "", "60.0", "69.50"],
+        "FSR only": ["", "✓", "75.0", "72.30"],
+        "CDPA only": ["✓", "", "75.0", "72.20"],
+        "FedBCS": ["✓", "✓", "75.0", "74.10"],
+    }
+
+
+def test_table_3_counts_what_the_messages_held(row):
+    counts = {"sent_prototypes": 4, "received_prototypes": 6, "sent_weight_bytes": 2048, "sent_shared_bytes": 512}
+    counts |= {"received_weight_bytes": 2048, "received_shared_bytes": 1024}
+    plain = dict.fromkeys(counts, 0) | {"sent_weight_bytes": 1024, "received_weight_bytes": 1024}
+    rows = (row("FedAvg", AVG[0], counts=plain, **UNSEEN), row("FedBCS", BCS[0], counts=counts, **UNSEEN))
+    prototypes, sizes = communication(read_results(TaskPlan("nuclei", rows)))
+    assert printed(prototypes.table, "Ash", "Birch", "received", "AVG Dice") == {
+        "FedBCS": ["4.00", "4.00", "6.00", "75.0"]
+    }
+    assert printed(sizes.table, "network, sent", "luggage, sent", "luggage, received", "together") == {
+        "FedAvg": ["1.0", "0.0", "0.0", "2.0"],
+        "FedBCS": ["2.0", "0.5", "1.0", "5.5"],
+    }
+
+
+def test_published_prototypes_stand_beside_ours(row):
+    rows = (row("FedPLVM", AVG[0], counts={"sent_prototypes": 10}, **UNSEEN),)
+    table = communication(read_results(TaskPlan("prostate", rows)))[0].table
+    assert text(table.rows[0][-1], 2) == "246.00"  # the mean of the six sites of Table 3
+
+
+def test_a_sweep_has_a_row_a_value_and_its_base_below(row):
+    swept = (row("tau 0.1", BCS[0], **UNSEEN), row("tau 0.4", AVG[1], **UNSEEN))
+    base = row("FedAvg", AVG[0], **UNSEEN)
+    plan = TaskPlan("nuclei", sweep=Sweep("method::tau", (0.1, 0.4), swept, base))
+    table = tables.sweep(read_results(plan))[0].table
+    assert printed(table, "AVG", "AVG − FedAvg") == {
+        "tau 0.1": ["75.0", "+15.0 [15.0, 15.0]"],
+        "tau 0.4": ["70.0", "+10.0 [10.0, 10.0]"],
+        "FedAvg": ["60.0", "reference"],
+    }
+
+
+def test_a_site_outside_is_scored_by_the_model_trained_without_it(row):
+    inside = row("FedAvg", AVG[0], **UNSEEN)
+    alone = {"sites": ["Ash", "Birch", "Elm"]}
+    without = {
+        "Ash": (row("FedAvg", {"Ash": [0.5, 0.5], "Birch": [0.9, 0.9]}, key="a", unseen=["Ash", "Elm"], **alone),),
+        "Birch": (row("FedAvg", {"Ash": [0.9, 0.9], "Birch": [0.3, 0.3]}, key="b", unseen=["Birch", "Elm"], **alone),),
+    }
+    (found,) = left_out(read_results(TaskPlan("nuclei", (inside,), left_out=without)))
+    assert printed(found.table, "Ash", "Birch", "AVG", "AVG − trained there") == {
+        "FedAvg": ["50.0", "30.0", "40.0", "−20.0 [−25.0, −15.0]"]
+    }
+
+
+def test_fairness_is_the_spread_of_the_trained_sites(compared):
+    table = tables.cost(compared)[0].table
+    columns = ("SD over sites, points", "Best − worst site, points", "Training, minutes", "Peak memory, MiB")
+    assert printed(table, *columns) == {
+        "FedAvg": ["21.2 ± 10.0", "30.0 ± 14.1", "1.5 ± 0.7", "1024 ± 0"],
+        "FedBCS": ["21.2", "30.0", "1.0", "1024"],
+        "Local only": ["7.1", "10.0", "1.0", "1024"],
+    }
