@@ -64,6 +64,7 @@ def main() -> None:
         "--rounds", type=int, default=None, help="default: 10, 50 for the soak, 3 for the large network"
     )
     parser.add_argument("--epochs", type=int, default=1, help="more of them make longer rounds")
+    parser.add_argument("--features", type=int, nargs=5, default=LARGE, help="of the large network")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = conditions(torch.device("cpu"), 0)
@@ -88,7 +89,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             "sites": str(folder / "sites.json"),
             "rounds": rounds,
             "epochs": options.epochs,
-            "network_def::features": LARGE if large else [8, 8, 16, 16, 16],
+            "network_def::features": options.features if large else [8, 8, 16, 16, 16],
             "checkpoint_every": 1,
             "batch_size": 2,
         },

@@ -1,5 +1,7 @@
 """Studies: what an input names, and under which names its outputs go."""
 
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -114,3 +116,18 @@ def test_a_file_without_an_ending_is_known_as_dicom_by_its_content(tmp_path, mad
     for path in list(folder.iterdir()):
         path.rename(path.with_suffix(""))
     assert len(find_studies([folder], VOLUMES).studies[0].series.files) == 5
+
+
+@pytest.mark.parametrize(
+    ("module", "room", "given", "said"),
+    [
+        ("pydicom", "dicom.series", "a.dcm", r"DICOM needs pydicom: pip install 'fedbcs-monai\[dicom\]'"),
+        ("tifffile", "region.tiff", "a.tif", r"large TIFF needs tifffile: pip install 'fedbcs-monai\[tiff\]'"),
+    ],
+)
+def test_what_an_extra_is_needed_for_is_said_with_the_command(tmp_path, monkeypatch, module, room, given, said):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, f"fedbcs_monai.clinical.{room}", raising=False)
+    (tmp_path / given).write_bytes(bytes(2**24 + 1))
+    with pytest.raises(UserError, match=said):
+        find_studies([tmp_path / given], Wanted(given.endswith("tif"))).studies[0].read()
