@@ -23,13 +23,12 @@ from typing import Any
 
 import psutil
 import torch
-from conditions import close, conditions, finish, say, table
+from conditions import close, conditions, finish, table
 
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.data.synthetic import synthesise
-from fedbcs_monai.drivers.flare.layout import RESULTS
 from fedbcs_monai.drivers.flare.recipe import FedBCSRecipe
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.federated.traffic import size_bytes
@@ -107,15 +106,17 @@ def in_consortium(config: Config, folder: Path, names: list[str]) -> tuple[Path,
     os.environ["NVFLARE_POC_WORKSPACE"] = str(folder / "poc")
     from nvflare.recipe import PocEnv  # reads the variable
 
-    env = PocEnv(clients=names, num_clients=len(names))
+    env = PocEnv(clients=names, num_clients=len(names), extra={"login_timeout": 120})
+    recipe = FedBCSRecipe(config, min_responses=len(names), wait_s=1800)
     with Memory(folder) as memory:
-        run = FedBCSRecipe(config, min_responses=len(names), wait_s=600).run(env)
-        say(f"job {run.get_job_id()} is submitted")
         try:
-            result = run.get_result(clean_up=False)
+            recipe.run(env)
+            run = folder / "poc" / "consortium" / "prod_00" / "localhost" / "fedbcs" / "runs" / recipe.run_id
+            while not (run / "summary.json").exists():
+                time.sleep(0.5)
         finally:
             env.stop()
-    return next(Path(str(result)).rglob(RESULTS)), memory.samples
+    return run, memory.samples
 
 
 def times(run: Path) -> list[dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -84,7 +85,7 @@ def weights(copied, inside, small, tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")
 def test_verify_metadata(copied, tmp_path):
-    schema = shutil.copy(shipped() / "tests" / "bundle" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    schema = shutil.copy(Path(__file__).with_name("meta_schema_20240725.json"), tmp_path / "schema.json")
     verify_metadata(meta_file=str(copied / "configs" / "metadata.json"), filepath=schema)
     lacking = {key: value for key, value in read("metadata").items() if key != "network_data_format"}
     (tmp_path / "metadata.json").write_text(json.dumps(lacking))

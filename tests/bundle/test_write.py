@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -113,7 +114,7 @@ def test_it_is_loaded_and_scored_as_the_run_is(made, finished):
 
 @pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")
 def test_its_metadata_are_sound_and_tell_of_the_run(made, finished, tmp_path):
-    schema = shutil.copy(shipped() / "tests" / "bundle" / "meta_schema_20240725.json", tmp_path / "schema.json")
+    schema = shutil.copy(Path(__file__).with_name("meta_schema_20240725.json"), tmp_path / "schema.json")
     verify_metadata(meta_file=str(made / "configs" / "metadata.json"), filepath=schema)
     metadata = read(made, "metadata")
     scores = evaluate(finished, device="cpu")
