@@ -31,9 +31,15 @@ class Arm:
         """The runs with test scores of the model that validation selected."""
         return tuple(run for run in self.runs if run.summary and run.scores.get(("selected", "dice")))
 
-    def cases(self, metric: str, model: str = "selected") -> list[Score]:
-        """One score a test case, the mean over repeats."""
-        return case_means(run.scores.get((model, metric), ()) for run in self.scored)
+    @property
+    def repeats(self) -> set[tuple[int, int]]:
+        """Seed and fold of every scored run."""
+        return {run.repeat for run in self.scored}
+
+    def cases(self, metric: str, model: str = "selected", only: Collection[tuple[int, int]] = ()) -> list[Score]:
+        """One score a test case, the mean over repeats: all of them, or ``only`` some."""
+        runs = [run for run in self.scored if not only or run.repeat in only]
+        return case_means(run.scores.get((model, metric), ()) for run in runs)
 
     def means(self, metric: str, sites: Sequence[str], model: str = "selected") -> dict[str, Spread]:
         """Per-site means, with their spread over repeats; NaN where a site has no score."""

@@ -87,6 +87,11 @@ class Run:
         return self.summary.name if self.summary else self.method
 
     @property
+    def repeat(self) -> tuple[int, int]:
+        """Seed and fold, in which repeats of one method differ."""
+        return int(self.config.get("seed", 0)), int(self.config.get("fold", 0))
+
+    @property
     def sites(self) -> tuple[str, ...]:
         """Every site the run knows of."""
         if self.summary:

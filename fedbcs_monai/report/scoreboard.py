@@ -28,6 +28,9 @@ DISTANCES = (
 )
 
 
+UNEVEN = "Not every row has the same seeds: a difference to {} is taken over those that both have."
+
+
 class Titled(NamedTuple):
     """A table with its column in `scores.csv`, its title and what must be said under it."""
 
@@ -79,7 +82,9 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], re
         return (*found, *(_scaled(means[site], metric) for site in unseen))
 
     table = Table(tuple(columns), tuple(map(row, arms)), tuple(map(row, apart)))
-    return Titled(metric.key, metric.title, table, _note(compared, metric))
+    uneven = any(arm.repeats != reference.repeats for arm in (*arms, *apart))
+    said = [_note(compared, metric), UNEVEN.format(reference.label) if uneven else ""]
+    return Titled(metric.key, metric.title, table, " ".join(filter(None, said)))
 
 
 def _note(compared: Comparison, metric: Metric) -> str:

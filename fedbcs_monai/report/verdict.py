@@ -52,8 +52,13 @@ def verdict(compared: Comparison) -> Verdict:
 
 
 def gain(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> Interval:
-    """How far an arm's AVG lies above the reference's, in points, with its 95% interval over test cases."""
-    found = paired_bootstrap(arm.cases(metric), reference.cases(metric), unseen=compared.unseen)
+    """How far an arm's AVG lies above the reference's, in points, with its 95% interval over test cases.
+
+    Taken over the seeds and folds that both have, so that the luck of a seed is on both sides; over all where they
+    have none in common.
+    """
+    both = arm.repeats & reference.repeats
+    found = paired_bootstrap(arm.cases(metric, only=both), reference.cases(metric, only=both), unseen=compared.unseen)
     return Interval(*(scale * value for value in found))
 
 
@@ -132,9 +137,9 @@ def _at_unseen(arms: Sequence[Arm], compared: Comparison) -> str:
 
 def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
     cases = {(score.site, score.case) for arm in arms for score in arm.cases("dice")}
-    runs = min(len(arm.scored) for arm in arms)
-    sentence = f"From {len(cases)} test cases at {_sites(len(compared.tested))}"
-    sentence += f" and {'one run' if runs == 1 else f'{runs} runs'} a method. "
+    runs, most = min(len(arm.scored) for arm in arms), max(len(arm.scored) for arm in arms)
+    counted = "one run" if most == 1 else f"{most} runs" if runs == most else f"{runs} to {most} runs"
+    sentence = f"From {len(cases)} test cases at {_sites(len(compared.tested))} and {counted} a method. "
     few = [site for site in compared.tested if sum(at == site for at, _ in cases) < FEW_CASES]
     if few:
         sentence += f"Fewer than {FEW_CASES} test cases at {_listed(few)}. "

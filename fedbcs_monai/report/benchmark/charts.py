@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fedbcs_monai.evaluation.tables import average, mean_sd, site_means
 from fedbcs_monai.report.arms import COLOURS, Arm
@@ -72,7 +73,8 @@ def swept(results: TaskResults) -> list[Panel]:
 
 def style(results: TaskResults) -> list[Panel]:
     """Figure 4 b: every test case, by where style is normalised."""
-    return case_panels(results.style) if results.style.scored else []
+    arms = [replace(arm, colour=COLOURS[n % len(COLOURS)]) for n, arm in enumerate(results.style.arms)]
+    return case_panels(results.style._replace(arms=arms)) if results.style.scored else []
 
 
 def _dice(arm: Arm, sites: Sequence[str]) -> float:

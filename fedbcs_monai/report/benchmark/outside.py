@@ -44,7 +44,7 @@ def _repeats(arms: Mapping[str, Arm]) -> list[dict[str, Run]]:
     repeats: dict[tuple[int, int], dict[str, Run]] = {}
     for site, arm in arms.items():
         for run in arm.scored:
-            repeats.setdefault((run.config["seed"], run.config.get("fold", 0)), {})[site] = run
+            repeats.setdefault(run.repeat, {})[site] = run
     return list(repeats.values())
 
 
@@ -59,5 +59,6 @@ def _cost_of_staying_out(arms: Mapping[str, Arm], results: TaskResults, label: s
     if inside is None:
         return ""
     outside = case_means(_at(runs) for runs in _repeats(arms))
-    there = [score for score in inside.cases("dice") if score.site in arms]
+    both = inside.repeats & set.union(*(arm.repeats for arm in arms.values()))
+    there = [score for score in inside.cases("dice", only=both) if score.site in arms]
     return Interval(*(100 * value for value in paired_bootstrap(outside, there)))
