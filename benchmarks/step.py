@@ -24,6 +24,7 @@ from conditions import close, conditions, finish, peak_bytes, resident_bytes, sa
 from torch import Tensor, nn
 
 from fedbcs_monai.config import build, load_config
+from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.messages import Broadcast
 from fedbcs_monai.methods import FedAvg, FedBCS
 from fedbcs_monai.methods.base import Batch, Local, Method
@@ -107,6 +108,7 @@ class Setting(NamedTuple):
 def main() -> None:
     """Parse, measure, print."""
     options = parse()
+    keep_freed_memory()
     if options.probe:
         print(json.dumps(probe(options.probe, Setting(*json.loads(options.setting)), options.memory_steps)))
         return

@@ -28,8 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command not in ("train", "benchmark", "flare"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.overrides = rest
-    # Large pages for large tensors, where the system has them: on a CPU it takes time to map small ones.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     _hush()
     try:
         # Imported only now, because a command's libraries take seconds and `--help` should not.
@@ -266,7 +264,23 @@ def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "series. Where a folder holds several DICOM series and not just one fits the model, they are listed, and\n"
         "--series names the one that is meant. Outputs are named after the input, never after what is written in it.",
     )
-    predict.add_argument("model", type=Path, nargs="+", help="run folder, bundle or model file; several: an ensemble")
+    predict.add_argument(
+        "model",
+        type=Path,
+        nargs="*",
+        action="extend",
+        default=[],
+        help="run folder, bundle or model file; several: an ensemble",
+    )
+    predict.add_argument(
+        "-m",
+        dest="model",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="the same, to stand anywhere: -m A -m B",
+    )
     predict.add_argument("-i", "--input", nargs="+", required=True, help="what to segment")
     predict.add_argument("-o", "--output", type=Path, required=True, help="folder, or a file for a single image")
     predict.add_argument(
