@@ -70,9 +70,9 @@ def find_config(name: str | Path) -> Path:
 def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration with all files beneath it, and check it.
 
-    A file's `stack` names the files beneath it. A key of a later file replaces the same key of an earlier one; a key
-    such as ``optimizer::lr`` replaces what it names inside, and the number after the last of a list appends. Overrides
-    come last. A method may be given by its bare name. The workflow of a bundle is passed by.
+    A file's `stack` names the files beneath it, or shipped experiments. A key of a later file replaces the same key of
+    an earlier one; a key such as ``optimizer::lr`` replaces what it names inside, and the number after the last of a
+    list appends. Overrides come last. A method may be given by its bare name. The workflow of a bundle is passed by.
 
     Args:
         path: of a YAML or JSON file, or the name of a shipped experiment; of several, later ones win.
@@ -175,7 +175,9 @@ def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]
     for name in below:
         beneath = path.parent / str(name)
         if not beneath.is_file():
-            raise UserError(f"{path}: `stack` names {name}, but there is no file {beneath}")
+            beneath = shipped() / "configs" / "experiments" / f"{name}.yaml"
+        if not beneath.is_file():
+            raise UserError(f"{path}: `stack` names {name}: no file beside this one, and no shipped experiment")
         yield from _layers(beneath, (*above, path))
     if content.get("sites"):
         content["sites"] = str(beside(path, content["sites"]))

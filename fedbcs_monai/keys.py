@@ -1,7 +1,7 @@
 """Every key of a configuration and of a benchmark, and what it is for."""
 
 KEYS = {
-    "stack": "files beneath this one, relative to it; later ones win",
+    "stack": "files beneath this one, relative to it, or names of shipped experiments; later ones win",
     "task": "name of the task, for reports",
     "classes": "names of the classes, background first",
     "name": "name of the run, for reports",
@@ -60,7 +60,7 @@ WORKFLOW = {
 """Keys of a bundle's own workflows, which `monai.bundle` reads and a federation passes by."""
 
 BENCHMARK_KEYS = {
-    "stack": "files beneath this one, relative to it; later ones win",
+    "stack": "files beneath this one, relative to it, or names of shipped experiments; later ones win",
     "title": "heading of the page",
     "tasks": "the tasks, by name",
     "overrides": "keys of a run, laid over every experiment",

@@ -104,6 +104,11 @@ def test_a_later_file_wins_and_the_command_line_over_all(tmp_path):
     assert (config["rounds"], config["epochs"], config["batch_size"]) == (9, 2, 6)
 
 
+def test_a_stack_may_name_a_shipped_experiment(tmp_path):
+    (tmp_path / "mine.yaml").write_text("stack: [nuclei_fedavg]\nrounds: 5")
+    assert load_config(tmp_path / "mine.yaml") == load_config("nuclei_fedavg", {"rounds": 5})
+
+
 def test_a_stack_that_loops_is_refused(tmp_path):
     for name, beneath in (("a", "b"), ("b", "a")):
         (tmp_path / f"{name}.yaml").write_text(f"stack: [{beneath}.yaml]")
@@ -121,7 +126,7 @@ def test_the_same_file_may_stand_beneath_two_others(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stack: [beneath.yaml]", "names beneath.yaml, but there is no file"),
+        ("stack: [beneath.yaml]", "names beneath.yaml: no file beside this one"),
         ("stack: beneath.yaml", "must be a list of files"),
         ("[rounds, 5]", "is a mapping of keys to values, got list"),
         ("rounds: [5", "not a readable configuration"),

@@ -1,0 +1,46 @@
+"""What a document tells one to type does what the document says."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+SMALL = ("--network_def::features", "[8, 8, 16, 16, 16]", "--batch_size", "2", "--device", "cpu")
+QUICK = {"fedbcs train": SMALL, "fedbcs benchmark": (*SMALL, "--rounds", "2", "--seeds", "0"), "pytest": ("-q",)}
+"""So that a command of a document takes seconds."""
+
+
+def blocks(text, *languages):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in found if language in languages]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (DOCS / "add_a_method.md").read_text(encoding="utf-8")
+
+
+def test_a_method_takes_at_most_60_lines(page):
+    code = "".join(blocks(page, "python", "yaml"))
+    assert 0 < sum(bool(line.strip()) for line in code.splitlines()) <= 60
+
+
+def test_a_method_goes_from_nothing_to_a_row(page, nuclei_sites, tmp_path):
+    here = shutil.copytree(nuclei_sites.parent, tmp_path / "here")
+    for text in blocks(page, "python", "yaml"):
+        (here / text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
+    commands = [line for text in blocks(page, "") for line in text.splitlines()]
+    assert commands.pop(0) == "export PYTHONPATH=."
+    for command in commands:
+        more = next(options for start, options in QUICK.items() if command.startswith(start))
+        done = subprocess.run(
+            [*command.split(), *more], cwd=here, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    rows = (here / "runs" / "mine" / "tables.md").read_text(encoding="utf-8")
+    assert "| FedAvg |" in rows
+    assert "| FedMoment |" in rows
