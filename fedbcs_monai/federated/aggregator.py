@@ -1,13 +1,14 @@
 """Aggregator: the round loop."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.guards import objection
 from fedbcs_monai.federated.traffic import traffic
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
-from fedbcs_monai.methods.base import Method
+from fedbcs_monai.methods.base import Method, Parcel
+from fedbcs_monai.networks import Segmenter
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Aggregator:
         heard: called with every update that comes in, for progress and logs; its metrics hold the `traffic` too.
         refused: called with a site and the reason when its update is not believed; the round goes on with the others.
         private: weights that sites keep to themselves.
+        luggage: what sites may send besides the weights, of `Method.luggage`.
     """
 
     method: Method
@@ -27,6 +29,7 @@ class Aggregator:
     heard: Callable[[Broadcast, Update], None] = lambda broadcast, update: None
     refused: Callable[[Broadcast, str, str], None] = lambda broadcast, site, reason: None
     private: Set[str] = frozenset()
+    luggage: Mapping[str, Parcel] = field(default_factory=dict)
 
     def rounds(self, ask: Ask, until: int) -> Iterator[State]:
         """Run rounds until ``until`` of them are done, and yield the state after each.
@@ -52,13 +55,18 @@ class Aggregator:
         """Ask every site for numbers about some weights."""
         return list(self._believed(broadcast, ask(broadcast)))
 
+    def objection(self, broadcast: Broadcast, update: Update) -> str | None:
+        """Why an update is not to be believed; None if nothing speaks against it."""
+        return objection(broadcast, update, self.private, self.luggage)
+
     def _believed(self, broadcast: Broadcast, updates: Iterable[Update]) -> Iterator[Update]:
         """The updates that nothing speaks against, the first of each site."""
         seen: set[str] = set()
         reasons = []
         for update in updates:
-            twice = "it has answered already" if update.site in seen else None
-            reason = twice or objection(broadcast, update, self.private)
+            reason = self.objection(broadcast, update)
+            if reason is None and update.site in seen:
+                reason = "it has answered already"
             if reason is None:
                 seen.add(update.site)
                 yield update
@@ -69,3 +77,8 @@ class Aggregator:
             raise UserError(
                 f"round {broadcast.round}, {broadcast.task}: every update was refused: {', '.join(reasons)}"
             )
+
+
+def aggregator_of(method: Method, network: Segmenter, state: State) -> Aggregator:
+    """The server's half of a federation that trains a network, from a state on."""
+    return Aggregator(method, state, private=method.private(network), luggage=method.luggage(network))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import build, require
+from fedbcs_monai.config import build, components, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.aggregator import Aggregator, aggregator_of
 from fedbcs_monai.federated.compute import Compute
+from fedbcs_monai.federated.familiar import styles_of
+from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import State
@@ -33,6 +36,8 @@ POOLED = "pooled"
 """Name of the one place that trains on the cases of all sites."""
 
 TASK = ("network_def", "reading", "preprocessing", "inferer", "postprocessing", "loss", "optimizer", "batch_size")
+
+_BY_SKIMAGE = ("KeepLargestConnectedComponentd", "RemoveSmallObjectsd")
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,15 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
     if not config.get("pool"):
         sites = [
-            build_site(config, name, read, network, compute, [scorers[name]], watch) for name, read in samples.items()
+            build_site(config, name, read, network, compute, [scorers[name]], telling(config, segmentation, [data[name]]), watch)
+            for name, read in samples.items()
         ]
     elif method.private(network):
         raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
     else:
         pooled = Pooled(list(samples.values()))
-        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), watch)]
+        telling_all = telling(config, segmentation, training)
+        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), telling_all, watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
     return Federation(method, network, tuple(sites), tested, data)
 
@@ -132,7 +139,8 @@ def set_up_site(config: Mapping[str, Any], name: str, watch: Watch | None = None
     parts = {part: CaseScorer(segmentation, data[name].items(part, config["fold"])) for part in ("val", "test")}
     followed = {part: parts[part] for part in (("val", "test") if config["best_on_test"] else ("val",))}
     samples = samples_of(config, data[name])
-    site = build_site(config, name, samples, network, compute, [followed], watch or Watch())
+    styles = telling(config, segmentation, [data[name]])
+    site = build_site(config, name, samples, network, compute, [followed], styles, watch or Watch())
     return OneSite(build(config, "method"), site, parts["test"], data[name])
 
 
@@ -145,7 +153,7 @@ def set_up_server(config: Mapping[str, Any]) -> Aggregator:
     require_all(config)
     network = build_network(config, compute_of({**config, "device": "cpu", "compile": False}))
     method: Method = build(config, "method")
-    return Aggregator(method, State(0, detached(network.state_dict()), {}), private=method.private(network))
+    return aggregator_of(method, network, State(0, detached(network.state_dict()), {}))
 
 
 def require_all(config: Mapping[str, Any]) -> None:
@@ -183,9 +191,10 @@ def build_site(
     network: Segmenter,
     compute: Compute,
     scorers: Sequence[Mapping[str, CaseScorer]],
+    styles: Callable[[Segmenter], Tensor],
     watch: Watch,
 ) -> Site:
-    """One site of the federation, or all in one place.
+    """One site of the federation, or all in one place; from then on its process keeps the memory that it frees.
 
     Args:
         config: of `load_config`.
@@ -194,8 +203,10 @@ def build_site(
         network: shared with other sites of this process.
         compute: device and precision.
         scorers: of every site whose cases are here, a `CaseScorer` for each followed part.
+        styles: of `telling`.
         watch: hears of progress.
     """
+    keep_freed_memory()
     return Site(
         name=name,
         network=network,
@@ -204,6 +215,7 @@ def build_site(
         criterion=build(config, "loss"),
         optimizer=optimizer_of(config),
         scores=partial(mean_dices, scorers),
+        styles=styles,
         epochs=config["epochs"],
         steps=len(samples.batch_sizes(config["batch_size"])) * config["epochs"],
         seed=config["seed"],
@@ -211,6 +223,14 @@ def build_site(
         compute=compute,
         heard=partial(watch.stepped, name),
     )
+
+
+def telling(
+    config: Mapping[str, Any], segmentation: Segmentation, sites: Iterable[SiteData]
+) -> Callable[[Segmenter], Tensor]:
+    """From a network to the styles of the cases that sites train and select with; of none without `familiarity`."""
+    parts = ("train", "val") if config.get("familiarity", True) else ()
+    return partial(styles_of, segmentation, [i for site in sites for part in parts for i in site.items(part, config["fold"])])
 
 
 def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
@@ -282,8 +302,20 @@ def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors 
     return network
 
 
+def uses_skimage(config: Mapping[str, Any]) -> bool:
+    """Whether the postprocessing needs scikit-image, which nothing else here does."""
+    named = (component["_target_"].rpartition(".")[2] for _, component in components(config["postprocessing"]))
+    return any(name in _BY_SKIMAGE for name in named)
+
+
 def build_segmentation(config: Mapping[str, Any], compute: Compute) -> Segmentation:
-    """How the configuration makes a mask of a case."""
+    """How the configuration makes a mask of a case.
+
+    Raises:
+        UserError: what one of its transforms refused, or a package that one needs.
+    """
+    if uses_skimage(config) and find_spec("skimage") is None:
+        raise UserError("`postprocessing` works on connected components: pip install scikit-image")
     preprocessing = build(config, "preprocessing")
     return Segmentation(
         reading=build(config, "reading"),

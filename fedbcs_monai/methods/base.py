@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from monai.networks.utils import eval_mode
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
-from fedbcs_monai.networks import Features, Segmenter, tap
+from fedbcs_monai.networks import Features, Segmenter, tap, tap_channels
 from fedbcs_monai.prototypes.pooling import LabelledMap
 from fedbcs_monai.tensors import Tensors, mean
 
@@ -20,6 +20,18 @@ Batch = dict[str, Tensor]
 """``image`` (B, C, H, W[, D]) float and ``label`` (B, 1, H, W[, D]) integer class numbers, on the network's device."""
 
 WEIGHTINGS = ("cases", "equal")
+
+
+class Parcel(NamedTuple):
+    """A tensor that a site may send besides the weights.
+
+    Args:
+        shape: with -1 for any number.
+        needed: whether every site sends it. What belongs to a class is not: a site without the class has none.
+    """
+
+    shape: tuple[int, ...]
+    needed: bool = False
 
 
 @dataclass
@@ -153,6 +165,10 @@ class Method:
         """Names of the tensors that never leave a site."""
         return set()
 
+    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+        """All that a site may send besides the weights, by name: a server believes nothing else."""
+        return {}
+
     # At the server.
 
     def round(self, state: State, ask: Ask) -> State:
@@ -183,6 +199,11 @@ class Method:
 def labelled(features: Features, batch: Batch, where: str) -> LabelledMap:
     """A `tap` of a network with the label of its batch."""
     return LabelledMap(tap(features, where), batch["label"], features.logits.shape[1])
+
+
+def vectors_of_classes(network: Segmenter, where: str, *rows: int) -> dict[str, Parcel]:
+    """Luggage of one vector of a `tap` for each class, (D,), or after ``rows`` of a matrix of them."""
+    return {str(c): Parcel((*rows, tap_channels(network, where))) for c in range(network.classes)}
 
 
 def choose(name: str, value: str, choices: Sequence[str]) -> None:

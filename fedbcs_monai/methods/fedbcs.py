@@ -10,7 +10,7 @@ from torch import Tensor
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
 from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, choose
+from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose
 from fedbcs_monai.networks import Features, Segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
 from fedbcs_monai.prototypes.anchors import draw
@@ -173,6 +173,12 @@ class FedBCS(Method):
                 classes = one_hot(batch["label"], grid, features.logits.shape[1])
                 self.pool(local, stream, fusion.class_sums(levels, classes))
 
+    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+        """One prototype a stream and class."""
+        fusions = fusions_of(network)
+        widths = {stream: getattr(fusions, stream).dimensions for stream in STREAMS}
+        return {f"{s}/{c}": Parcel((width,)) for s, width in widths.items() for c in range(network.classes)}
+
     # At the server.
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
@@ -181,11 +187,20 @@ class FedBCS(Method):
         return {name: cluster_means(prototypes) for name, prototypes in sent.items()}
 
 
+def fusions_of(network: Segmenter) -> Fusions:
+    """The context fusion of both streams.
+
+    Raises:
+        UserError: the network has none.
+    """
+    if not isinstance(network.fusion, Fusions):
+        raise UserError("FedBCS needs a network with context fusion: set network_def::context to {width: 256}")
+    return network.fusion
+
+
 def streams_of(network: Segmenter, features: Features) -> Iterator[tuple[str, ContextFusion, list[Tensor], torch.Size]]:
     """Each stream's name, fusion, chosen levels, and the size of its embedding."""
-    fusions = network.fusion
-    if not isinstance(fusions, Fusions):
-        raise UserError("FedBCS needs a network with context fusion: set network_def::context to {width: 256}")
+    fusions = fusions_of(network)
     for stream, fusion in (("encoder", fusions.encoder), ("decoder", fusions.decoder)):
         levels = [getattr(features, stream)[k] for k in fusions.levels]
         yield stream, fusion, levels, levels[fusion.grid].shape[2:]

@@ -9,8 +9,18 @@ from torch import Tensor
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import pairwise_info_nce, similarities
 from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, choose, labelled, not_negative, positive
-from fedbcs_monai.networks import TAPS
+from fedbcs_monai.methods.base import (
+    Batch,
+    Local,
+    Method,
+    Parcel,
+    choose,
+    labelled,
+    not_negative,
+    positive,
+    vectors_of_classes,
+)
+from fedbcs_monai.networks import TAPS, Segmenter
 from fedbcs_monai.prototypes.anchors import AVERAGES, Anchors, image_anchors, window_anchors
 from fedbcs_monai.prototypes.clustering import k_means
 from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
@@ -142,6 +152,10 @@ class FedContrast(Method):
         if self.foreground == 1:
             return mean[None]
         return torch.cat([k_means(vectors, self.foreground - 1), mean[None]])
+
+    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+        """Any number of vectors a class."""
+        return vectors_of_classes(network, self.tap, -1)
 
     # At the server.
 

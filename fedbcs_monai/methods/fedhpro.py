@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
 from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, choose, not_negative, positive
-from fedbcs_monai.networks.head import HeadPass, through_head
+from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, not_negative, positive
+from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.networks.head import HeadPass, heads, through_head
 from fedbcs_monai.prototypes.anchors import ANCHORS, AVERAGES, Anchors, draw_anchors
 from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.matching import (
@@ -173,13 +174,26 @@ class FedHPro(Method):
         gradients: Tensors = local.scratch["gradients"]
         return gradients
 
+    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+        """The gradients of each class."""
+        classes, state = network.classes, network.state_dict()
+        return {
+            f"{c}/{name}.{part}": Parcel((classes, *state[f"{name}.{part}"].shape[1:2]))
+            for c in range(classes)
+            for name in heads(network)
+            for part in ("weight", "bias")
+        }
+
     # At the server.
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Move the hyper-prototypes towards the sites' mean gradients at the network they had, {class: (points, D)}."""
         shared = dict(state.shared)
         for c in sorted({name.partition("/")[0] for update in updates for name in update.shared}, key=int):
-            real = mean((sent, 1) for update in updates if (sent := under(c, update.shared)))
+            sent = [found for update in updates if len(found := under(c, update.shared)) == len(Layer._fields)]
+            if not sent:
+                continue
+            real = mean((gradient, 1) for gradient in sent)
             head = layer_of({name: state.weights[name] for name in real})
             start = shared.get(c, first_points(int(c), self.points, head.weight.shape[1]))
             shared[c] = self.learn(start, int(c), head, layer_of(real))

@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Local, Method
+from fedbcs_monai.methods.base import Local, Method, Parcel
+from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
@@ -43,10 +45,15 @@ class SCAFFOLD(Method):
 
     def finish(self, local: Local) -> Tensors:
         """Keep and send the mean gradient of the round."""
-        means = {name: total / local.steps for name, total in local.scratch["sums"].items()}
+        sums = local.scratch["sums"]
+        means = {name: sums.get(name, torch.zeros_like(p)) / local.steps for name, p in trained(local.network).items()}
         control = prefixed("control", detached(means))
         local.memory.update(control)
         return control
+
+    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+        """A control variate for each trained weight; their mean needs all of them."""
+        return {f"control/{name}": Parcel(tuple(p.shape), needed=True) for name, p in trained(network).items()}
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
         """Average networks and control variates alike, holding one site's at a time."""
@@ -55,3 +62,8 @@ class SCAFFOLD(Method):
         control = under("control", both.weights)
         weights = {name: tensor for name, tensor in both.weights.items() if not name.startswith("control/")}
         return State(both.round, weights, prefixed("control", control))
+
+
+def trained(network: Segmenter) -> dict[str, nn.Parameter]:
+    """What a loss of the logits reaches, by name: all parameters but those of a fusion."""
+    return {name: p for name, p in network.named_parameters() if not name.startswith("fusion.")}

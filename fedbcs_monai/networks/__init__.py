@@ -3,7 +3,7 @@
 from fedbcs_monai.networks.backbones import build_segmenter
 from fedbcs_monai.networks.frequency import StyleRecalibration
 from fedbcs_monai.networks.harmonize import AmplitudeNormalization
-from fedbcs_monai.networks.segmenter import TAPS, Features, Level, Segmenter, features_under, pooled, tap
+from fedbcs_monai.networks.segmenter import TAPS, Features, Level, Segmenter, features_under, pooled, tap, tap_channels
 from fedbcs_monai.networks.volume import VolumeSegmenter, over_volumes
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "over_volumes",
     "pooled",
     "tap",
+    "tap_channels",
 ]

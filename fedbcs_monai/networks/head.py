@@ -49,3 +49,12 @@ def _pixel_by_pixel(module: nn.Module) -> bool:
     if not isinstance(module, (nn.Conv2d, nn.Conv3d)):
         return False
     return set(module.kernel_size) == {1} and module.bias is not None
+
+
+def heads(network: Segmenter) -> list[str]:
+    """Names of the 1x1 convolutions that may be the last: those with as many channels as there are classes."""
+    return [
+        name
+        for name, module in network.backbone.named_modules(prefix="backbone")
+        if _pixel_by_pixel(module) and module.out_channels == network.classes
+    ]

@@ -50,6 +50,11 @@ def tap(features: Features, where: str) -> Tensor:
     return features.bottleneck if where == "bottleneck" else features.decoder[0]
 
 
+def tap_channels(network: "Segmenter", where: str) -> int:
+    """Channels of a `tap`."""
+    return (network.bottleneck_level if where == "bottleneck" else network.decoder_levels[0]).channels
+
+
 def pooled(features: Features, where: str) -> Tensor:
     """The mean of a `tap` over its pixels, (B, C) in float32: global average pooling."""
     return tap(features, where).flatten(2).float().mean(2)
@@ -59,7 +64,8 @@ class Segmenter(nn.Module):
     """A segmentation network with named levels and, behind some of them, style recalibration (FSR).
 
     `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with
-    forward hooks listening. The levels are measured once: no other layer needs to be told a number of channels.
+    forward hooks listening. The levels, and `classes`, the channels of the logits, are measured once: no other layer
+    needs to be told a number of channels.
 
     `harmonize` is a layer that every image passes first, wherever the network is used. It changes nothing until it is
     replaced.
@@ -101,10 +107,11 @@ class Segmenter(nn.Module):
         image = torch.zeros(1, in_channels, *[2 ** (len(encoder) + 1)] * spatial_dims)
         bottleneck = bottleneck or encoder[-1]
         names = [*encoder, *decoder, bottleneck, *recalibrate]
-        levels = {level.name: level for level in _measured(backbone, names, image)}
+        levels = {level.name: level for level in _measured(backbone, [*names, ""], image)}
         self.encoder_levels = tuple(levels[name] for name in encoder)
         self.decoder_levels = tuple(levels[name] for name in decoder)
         self.bottleneck_level = levels[bottleneck]
+        self.classes = levels[""].channels
         for name in recalibrate:
             block = StyleRecalibration(levels[name].channels, **style or {})
             backbone.set_submodule(name, nn.Sequential(backbone.get_submodule(name), block))

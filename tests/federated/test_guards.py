@@ -7,22 +7,41 @@ import torch
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
-from fedbcs_monai.federated.guards import objection
+from fedbcs_monai.federated.guards import MOST, objection
 from fedbcs_monai.messages import Broadcast, State, Update
 from fedbcs_monai.methods import FedAvg
+from fedbcs_monai.methods.base import Parcel
 
 WEIGHTS = {"w": torch.zeros(2), "count": torch.tensor(3)}
 ASKED = Broadcast(1, WEIGHTS, {})
-GOOD = Update("Alder", 5, {"w": torch.ones(2), "count": torch.tensor(4)}, {"decoder/1": torch.ones(3)}, {"loss": 0.5})
+LUGGAGE = {
+    "decoder/0": Parcel((3,)),
+    "decoder/1": Parcel((3,)),
+    "rows": Parcel((-1, 3)),
+    "c": Parcel((2,), needed=True),
+}
+SHARED = {"decoder/1": torch.ones(3), "c": torch.ones(2)}
+GOOD = Update("Alder", 5, {"w": torch.ones(2), "count": torch.tensor(4)}, SHARED, {"loss": 0.5})
 
 
 def weights(**changes):
     return {**GOOD.weights, **changes}
 
 
+def shared(name, tensor):
+    return {**SHARED, name: tensor}
+
+
+def objected(asked=ASKED, **change):
+    return objection(asked, replace(GOOD, **change), luggage=LUGGAGE)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"site": "../../etc/passwd"}, "its name is a path"),
+        ({"site": "Al\nder"}, "its name is not one to be printed"),
+        ({"site": 7}, "its name is not one to be printed"),
         ({"cases": 0}, "number of cases is 0"),
         ({"cases": -5}, "number of cases is -5"),
         ({"cases": float("nan")}, "number of cases is nan"),
@@ -38,33 +57,60 @@ def weights(**changes):
         ({"weights": weights(w=torch.tensor([0, torch.nan]))}, "weight w is not finite"),
         ({"weights": weights(w=torch.tensor([0, torch.inf]))}, "weight w is not finite"),
         ({"weights": weights(w=[0.0, 1.0])}, "weight 'w' is a list"),
-        ({"shared": {"decoder/1": torch.tensor([torch.nan])}}, "shared tensor decoder/1 is not finite"),
-        ({"shared": {"decoder/1": "a prototype"}}, "shared tensor 'decoder/1' is a str"),
+        ({"shared": shared("decoder/1", torch.tensor([0, torch.nan, 0]))}, "shared tensor decoder/1 is not finite"),
+        ({"shared": shared("decoder/1", "a prototype")}, "shared tensor 'decoder/1' is a str"),
+        ({"shared": shared("decoder/1", torch.ones(4))}, r"decoder/1 is \(4,\) float32, not \(3,\) of floats"),
+        ({"shared": shared("decoder/1", torch.ones(1, 3))}, r"decoder/1 is \(1, 3\) float32, not \(3,\)"),
+        ({"shared": shared("decoder/1", torch.ones(3, dtype=torch.long))}, r"decoder/1 is \(3,\) int64, not"),
+        ({"shared": shared("decoder/7", torch.ones(3))}, "1 shared tensors are missing or unknown: decoder/7"),
+        ({"shared": {}}, "1 shared tensors are missing or unknown: c"),
+        ({"shared": shared("rows", torch.ones(2, 4))}, r"rows is \(2, 4\) float32, not \(n, 3\) of floats"),
+        ({"shared": shared("rows", torch.ones(0, 3))}, r"rows is \(0, 3\) float32, not \(n, 3\) of floats"),
+        ({"shared": shared("rows", torch.ones(MOST, 3))}, "it shares 3,145,733 numbers, and 1,048,576 may come"),
     ],
 )
 def test_what_is_wrong_with_an_update_is_said(change, said):
     with pytest.raises(AssertionError, match=said):
-        raise AssertionError(objection(ASKED, replace(GOOD, **change)))
+        raise AssertionError(objected(**change))
+
+
+def test_a_prototype_of_a_thousand_million_numbers_is_refused():
+    endless = torch.ones(1).expand(10**9)
+    assert "may come" in objected(shared=shared("decoder/1", endless))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"metrics": {"val_dice": float("nan")}}, {"metrics": {"loss": float("inf")}}, {"shared": {}}],
+    [
+        {},
+        {"metrics": {"val_dice": float("nan")}},
+        {"metrics": {"loss": float("inf")}},
+        {"shared": {"c": torch.ones(2)}},
+        {"shared": shared("rows", torch.ones(5, 3))},
+    ],
     ids=str,
 )
 def test_a_good_update_is_believed(change):
-    assert objection(ASKED, replace(GOOD, **change)) is None
+    assert objected(**change) is None
 
 
 def test_what_sites_keep_to_themselves_must_not_come():
-    assert objection(ASKED, replace(GOOD, weights={"count": torch.tensor(4)}), private={"w"}) is None
-    assert "unknown: w" in objection(ASKED, GOOD, private={"w"})
+    kept = replace(GOOD, weights={"count": torch.tensor(4)})
+    assert objection(ASKED, kept, {"w"}, LUGGAGE) is None
+    assert "unknown: w" in objection(ASKED, GOOD, {"w"}, LUGGAGE)
 
 
 def test_numbers_come_without_weights_and_other_tasks_may():
-    scores = replace(GOOD, weights={}, shared={}, cases=0)
-    assert objection(replace(ASKED, task="evaluate"), scores) is None
-    assert objection(replace(ASKED, task="gradients"), replace(GOOD, weights={})) is None
+    assert objected(replace(ASKED, task="evaluate"), weights={}, shared={}, cases=0) is None
+    assert objected(replace(ASKED, task="gradients"), weights={}) is None
+
+
+def test_scores_are_columns_of_one_length():
+    columns = {"dice": torch.ones(4), "hd95_mm": torch.ones(4)}
+    test = replace(ASKED, task="test")
+    assert objected(test, weights={}, shared=columns) is None
+    assert "scores have the shapes" in objected(test, weights={}, shared={**columns, "assd_mm": torch.ones(3)})
+    assert "scores have the shapes" in objected(test, weights={}, shared={"dice": torch.ones(4, 1)})
 
 
 def spoiling(broadcast):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,3 +83,10 @@ def test_a_site_left_out_is_an_unseen_one(tiny):
 def test_a_site_that_there_is_not_cannot_be_left_out(tiny):
     with pytest.raises(UserError, match=r"leave_out is 'Ash': the sites of .* are Alder, Birch, Cedar, Elm"):
         sites_of(tiny(leave_out="Ash"))
+
+
+def test_what_postprocessing_needs_is_said_before_training(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    largest = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"}
+    with pytest.raises(UserError, match="connected components: pip install scikit-image"):
+        set_up(tiny(**{"postprocessing::transforms::3": largest}))

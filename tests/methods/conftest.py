@@ -9,7 +9,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import nn
 
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.aggregator import aggregator_of
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.messages import Broadcast, State, Update
@@ -203,8 +203,8 @@ def run():
     def rounds(method, sites, until, start=None):
         updates = []
         start = start or State(0, detached(sites[0].network.state_dict()), {})
-        private = method.private(sites[0].network)
-        aggregator = Aggregator(method, start, lambda _, update: updates.append(update), private=private)
+        aggregator = aggregator_of(method, sites[0].network, start)
+        aggregator.heard = lambda _, update: updates.append(update)
 
         def ask(broadcast):
             return sorted((site.answer(method, broadcast) for site in sites), key=lambda update: update.site)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedbcs_monai.drivers.simulate import ask_in_process
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.aggregator import aggregator_of
 from fedbcs_monai.federated.setup import set_up
 from fedbcs_monai.messages import Broadcast, State, Update
 from fedbcs_monai.methods import FedBCS, Local
@@ -292,7 +292,8 @@ def state_after(config, rounds, sites=None, method=None):
     federation = set_up(config)
     federation = replace(federation, sites=federation.sites[:sites], method=method or federation.method)
     updates = []
-    aggregator = Aggregator(federation.method, federation.start, lambda broadcast, update: updates.append(update))
+    aggregator = aggregator_of(federation.method, federation.network, federation.start)
+    aggregator.heard = lambda broadcast, update: updates.append(update)
     *_, state = aggregator.rounds(ask_in_process(federation), rounds)
     return state, updates
 
