@@ -137,6 +137,7 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     if isinstance(content, dict):
         content |= arguments
     parser = ConfigParser({**config, key: content})
+    parser.locator = _LOCATOR  # its own would go through all of MONAI again
     try:
         return parser.get_parsed_content(key)
     except (RuntimeError, ValueError, TypeError, ModuleNotFoundError) as error:

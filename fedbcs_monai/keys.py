@@ -7,6 +7,7 @@ KEYS = {
     "name": "name of the run, for reports",
     "output": "run folder",
     "sites": "site list (JSON), written by `fedbcs sites`",
+    "familiarity": "also learn how cases look at the sites, to warn of images unlike them; false: nobody tells of them",
     "fold": "fold that is tested, for site lists with folds",
     "leave_out": "a site that is not trained on; its test cases are scored as an unseen site's",
     "pool": "train in one place on the cases of all sites: what a federation is measured against",

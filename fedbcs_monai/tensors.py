@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,12 +12,32 @@ from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 
+PIECE = 1 << 22
+"""Elements of a piece of a tensor: a multiple of what a CPU adds at once, for a mean in pieces with the same bits."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor in flat pieces of `PIECE` elements, of which the last may have fewer; each is read when it is asked for.
+
+    Args:
+        readers: what reads each piece.
+        shape: of the tensor.
+    """
+
+    readers: Sequence[Callable[[], Tensor]]
+    shape: tuple[int, ...]
+
+    def __call__(self) -> Tensor:
+        """Read the whole tensor."""
+        return torch.cat([read() for read in self.readers]).reshape(self.shape)
+
 
 class Stored(Mapping[str, Tensor]):
     """Named tensors that lie elsewhere; each is read whenever it is looked at, so that holding them costs no memory.
 
     Args:
-        readers: from a name to what reads the tensor.
+        readers: from a name to what reads the tensor, which may be its `Pieces`.
     """
 
     def __init__(self, readers: Mapping[str, Callable[[], Tensor]]) -> None:
@@ -33,12 +55,30 @@ class Stored(Mapping[str, Tensor]):
         """How many there are."""
         return len(self._readers)
 
+    def pieces(self, name: str) -> Pieces:
+        """A tensor in pieces."""
+        reader = self._readers[name]
+        return reader if isinstance(reader, Pieces) else pieces_of(reader())
+
+
+def pieces_of(tensor: Tensor) -> Pieces:
+    """A contiguous tensor in pieces that share its memory."""
+    return Pieces([partial(_itself, piece) for piece in _split(tensor)], tuple(tensor.shape))
+
+
+def _split(tensor: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(tensor.flatten(), PIECE)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
 
 def mean(parts: Iterable[tuple[Tensors, float]]) -> dict[str, Tensor]:
     """Weighted mean, name by name (McMahan et al., AISTATS 2017, Algorithm 1).
 
     Sums are kept in float64 and one part is held at a time, so memory does not grow with the number of parts. Parts
-    that are `Stored` are added up one name at a time, and take no more memory than the largest tensor.
+    that are `Stored` are added up piece by piece, and take no memory worth mentioning beside the mean itself.
     Tensors that are not floating point (counters) are copied from the part with the largest weight, the first such.
     The last bits depend on the order of the parts: callers fix it.
 
@@ -82,7 +122,18 @@ def _mean_of_stored(parts: Sequence[tuple[Tensors, float]]) -> dict[str, Tensor]
     names = parts[0][0].keys()
     if differing := {name for tensors, _ in parts for name in tensors.keys() ^ names}:
         raise ValueError(f"cannot average tensors whose names or shapes differ: {', '.join(sorted(differing)[:5])}")
-    return {name: mean(({name: tensors[name]}, weight) for tensors, weight in parts)[name] for name in names}
+    return {name: _mean_by_pieces(name, parts) for name in names}
+
+
+def _mean_by_pieces(name: str, parts: Sequence[tuple[Tensors, float]]) -> Tensor:
+    tensors = [(t.pieces(name) if isinstance(t, Stored) else pieces_of(t[name]), weight) for t, weight in parts]
+    first = tensors[0][0]
+    if any(pieces.shape != first.shape for pieces, _ in tensors):
+        raise ValueError(f"cannot average tensors whose names or shapes differ: {name}")
+    found = torch.empty(first.shape, dtype=first.readers[0]().dtype)
+    for number, piece in enumerate(_split(found)):
+        piece.copy_(mean(({name: pieces.readers[number]()}, weight) for pieces, weight in tensors)[name])
+    return found
 
 
 def combine(fn: Callable[..., Tensor], *parts: Tensors) -> dict[str, Tensor]:

@@ -62,6 +62,17 @@ def test_the_mean_of_stored_parts_has_the_same_bits():
         mean([(stored[0], 1), (Stored({"w": lambda: CLIENTS[0]["w"]}), 1)])
 
 
+def test_stored_parts_are_added_up_piece_by_piece(monkeypatch):
+    parts = [{"w": torch.rand(7, 3), "n": torch.tensor(k)} for k in range(3)]
+    wanted = mean(zip(parts, (1, 5, 2), strict=True))
+    monkeypatch.setattr("fedbcs_monai.tensors.PIECE", 8)
+    stored = [Stored({name: partial(torch.clone, part[name]) for name in part}) for part in parts]
+    found = mean(zip(stored, (1, 5, 2), strict=True))
+    assert all(torch.equal(found[name], wanted[name]) for name in "wn")
+    with pytest.raises(ValueError, match="names or shapes differ: w"):
+        mean([(stored[0], 1), (Stored({"w": lambda: torch.rand(3, 7), "n": lambda: torch.tensor(1)}), 1)])
+
+
 def test_parts_are_left_as_they_were():
     parts = [({"w": torch.ones(2), "n": torch.tensor(1)}, 1), ({"w": torch.zeros(2), "n": torch.tensor(2)}, 2)]
     averaged = mean(parts)

@@ -48,7 +48,8 @@ def _hush() -> None:
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", module="fedbcs_monai")
     warnings.showwarning = lambda message, *_, **__: print(f"fedbcs: {message}", file=sys.stderr)
-    logging.getLogger("monai").setLevel(logging.ERROR)
+    for library in ("monai", "tifffile"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _benchmark(commands)
     _flare(commands)
     _evaluate(commands)
+    _familiarity(commands)
     _predict(commands)
     _bundle(commands)
     _report(commands)
@@ -252,6 +254,20 @@ def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     evaluate.add_argument("--overwrite", action="store_true", help="replace the CSV")
     _loudness(evaluate)
+
+
+def _familiarity(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    familiarity = _command(
+        commands,
+        "familiarity",
+        "let a finished run learn how cases look at its sites, so that it can warn of images unlike them",
+        epilog="A run that is trained now does so by itself. Needs the images of all sites on this machine.",
+    )
+    familiarity.add_argument("run", type=Path, help="run folder")
+    familiarity.add_argument("--sites", type=Path, default=None, help="site list (default: the run's own)")
+    familiarity.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    familiarity.add_argument("--overwrite", action="store_true", help="learn it anew")
+    _loudness(familiarity)
 
 
 def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

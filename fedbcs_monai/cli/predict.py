@@ -6,10 +6,13 @@ from typing import Any
 
 from fedbcs_monai.cli.voice import voice
 from fedbcs_monai.clinical import predict
+from fedbcs_monai.errors import UserError
 
 
 def run(options: Namespace) -> None:
     """Segment, say what was found, and where the masks are."""
+    if not options.model:
+        raise UserError("which model? Name it first, or with -m: fedbcs predict MODEL -i IMAGES -o MASKS")
     say = voice(options)
 
     def heard(name: str, row: Mapping[str, Any]) -> None:
@@ -17,24 +20,28 @@ def run(options: Namespace) -> None:
         for warning in row["warnings"]:
             say.note(f"{name}: {warning}")
 
-    with say.progress("segmenting") as progress:
-        written = predict(
-            options.model,
-            options.input,
-            options.output,
-            types=options.output_type,
-            probability=options.probability,
-            overlay=not options.no_overlay,
-            series=options.series,
-            tta=options.tta,
-            resume=options.resume,
-            overwrite=options.overwrite,
-            device=options.device,
-            which=options.which,
-            site=options.site,
-            progress=progress,
-            heard=heard,
-        )
+    try:
+        with say.progress("segmenting") as progress:
+            written = predict(
+                options.model,
+                options.input,
+                options.output,
+                types=options.output_type,
+                probability=options.probability,
+                overlay=not options.no_overlay,
+                series=options.series,
+                tta=options.tta,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                device=options.device,
+                which=options.which,
+                site=options.site,
+                progress=progress,
+                heard=heard,
+            )
+    except KeyboardInterrupt:
+        say.result("interrupted; go on with the same command and --resume", folder=options.output)
+        raise
     for path in written:
         say.result("wrote", path=path)
 

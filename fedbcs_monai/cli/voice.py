@@ -101,7 +101,7 @@ class Bars(Quiet):
 
     def note(self, text: str) -> None:
         """A dim line."""
-        self.console.print(text, style="dim", markup=False)
+        self.console.print(text, style="dim", markup=False, soft_wrap=True)
 
     def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Open the bars."""

@@ -1,22 +1,23 @@
 """Model: a trained network from an image in memory to the probability of each class on the image's own grid."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import AsDiscreted, Compose, KeepLargestConnectedComponentd, LoadImaged
+from monai.transforms import AsDiscreted, Compose, LoadImaged
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedbcs_monai.clinical.bundle.configs import classes_of, reads_pictures
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import Segmentation
+from fedbcs_monai.evaluation.familiarity import Known
+from fedbcs_monai.federated.known import read_familiarity
 from fedbcs_monai.federated.setup import build_segmentation
 from fedbcs_monai.federated.trained import Trained, load_trained
 
@@ -32,12 +33,14 @@ class Model:
         sha256: of the file of weights.
         segmentation: what the configuration says, without reading files and without deciding.
         decision: from probabilities to class numbers: argmax, and what the configuration has behind it.
+        sites: what is known of the cases of its training sites; empty where nothing is.
     """
 
     trained: Trained
     sha256: str
     segmentation: Segmentation
     decision: Compose
+    sites: Mapping[str, Known]
 
     @property
     def pictures(self) -> bool:
@@ -60,8 +63,12 @@ class Model:
             with self.trained.compute.inference():  # transforms too, on CUDA, which would wait for them elsewhere
                 case = self.segmentation.prepare({"image": image.to(device) if device.type == "cuda" else image})
                 return self.segmentation.predicted(self.trained.network, case)
-        except torch.OutOfMemoryError:
-            raise UserError(f"{_name(image)}: does not fit into the device's memory; try --device cpu") from None
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise UserError(
+                f"{_name(image)}: does not fit into the memory of {device.type}; try another --device"
+            ) from None
 
     def decide(self, probabilities: Tensor) -> NDArray[np.uint8]:
         """Class numbers on the grid of the probabilities."""
@@ -91,7 +98,8 @@ def load_model(
     segmentation = replace(
         whole, preprocessing=_without_reading(whole.preprocessing), inferer=inferer, postprocessing=before
     )
-    return Model(trained, hashlib.sha256(trained.weights.read_bytes()).hexdigest(), segmentation, decision)
+    sha256 = hashlib.sha256(trained.weights.read_bytes()).hexdigest()
+    return Model(trained, sha256, segmentation, decision, read_familiarity(trained.weights, site, sha256))
 
 
 @dataclass(frozen=True)
@@ -127,9 +135,12 @@ def _cut(steps: list[Any], path: Path) -> tuple[Compose, Compose]:
     at = next((n for n, step in enumerate(steps) if isinstance(step, AsDiscreted)), None)
     if at is None:
         raise UserError(f"{path}: its `postprocessing` has no AsDiscreted; it must be softmax, Invertd, AsDiscreted")
-    if find_spec("skimage") is None and any(isinstance(step, KeepLargestConnectedComponentd) for step in steps):
-        raise UserError(f"{path}: its `postprocessing` keeps the largest component: pip install scikit-image")
     return Compose(steps[:at]), Compose(steps[at:])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory is short; on the CPU torch says so in words only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _name(image: MetaTensor) -> str:

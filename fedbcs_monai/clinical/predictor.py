@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedbcs_monai.clinical.facts import facts_of
+from fedbcs_monai.clinical.familiar import listening, statistics_of, warnings_of_distance
 from fedbcs_monai.clinical.measures import measures, warnings
 from fedbcs_monai.clinical.model import Model, load_model
 from fedbcs_monai.clinical.source import Source
@@ -28,7 +29,7 @@ class Prediction(NamedTuple):
     Fields:
         mask: class numbers on the image's own grid, (X, Y, Z) or (H, W).
         affine: of that grid, from voxels to RAS in mm; None for pictures.
-        statistics: of `measures`.
+        statistics: of `measures`, and where the sites are known, how far from them the image lies.
         warnings: what should make a reader look twice.
         probability: that a voxel is not background, float32, on the same grid.
         source: the image.
@@ -100,14 +101,15 @@ class Predictor:
 
     def segment(self, source: Source) -> Prediction:
         """Segment an image that has been read and found sound."""
-        probabilities = self.probabilities(source)
+        with listening(self.models) as distances_sd:
+            probabilities = self.probabilities(source)
         mask = self.models[0].decide(probabilities)
         if mask.shape != source.shape:
             raise UserError(f"{source.path}: mask {mask.shape} on image {source.shape}; mend `postprocessing`")
         each = np.asarray(probabilities.cpu())
-        statistics = self.named(measures(mask, each, source))
+        statistics = {**self.named(measures(mask, each, source)), **statistics_of(distances_sd())}
         probability = each[1] if len(each) == 2 else 1 - each[0]
-        found = warnings(mask, source, self.facts)
+        found = warnings(mask, source, self.facts) + warnings_of_distance(distances_sd())
         return Prediction(mask, source.affine, statistics, found, probability, source)
 
     def probabilities(self, source: Source) -> Tensor:

@@ -1,6 +1,7 @@
 """MONAI's federated interface: a site behind `ClientAlgo`, a server that takes and returns exchange objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from fedbcs_monai.config import load_config, shipped
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.evaluation.familiarity import QUESTIONS, Known
+from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.setup import OneSite, set_up_server, set_up_site
 from fedbcs_monai.federated.states import Moment, States
 from fedbcs_monai.federated.watch import Watch
@@ -158,13 +161,14 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         """Numbers about the weights in ``data``, under the tensors that the site keeps to itself.
 
         The task in ``data`` is ``evaluate`` (mean Dice of the validation cases; the default), ``test`` (mean scores of
-        the test cases) or ``describe`` (only the number of cases in each part, which the others say as well).
+        the test cases), ``describe`` (only the number of cases in each part, which these say as well), or one of
+        `QUESTIONS` (how the cases look that the site trains and selects with).
         """
         broadcast = unpack_broadcast(data)
         task = str(data.get("task", "evaluate"))
         self._go_back_to(Moment(broadcast.round + 1, 0))
-        if task == "evaluate":
-            return pack_update(self.site.answer(self.method, Broadcast(broadcast.round, broadcast.weights, {}, task)))
+        if task == "evaluate" or task in QUESTIONS:
+            return pack_update(self.site.answer(self.method, replace(broadcast, task=task)))
         counts = {f"{part}_cases": float(len(self.one.data.split(part, self.config["fold"]))) for part in PARTS}
         scores = self._tested(broadcast.weights) if task == "test" else {}
         means = {name: float(column.mean()) for name, column in scores.items()}
@@ -256,3 +260,11 @@ class FederatedServer:
 
         (state,) = self.aggregator.rounds(carry, self.aggregator.state.round + 1)
         return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))
+
+    def familiarity(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> dict[str, Known]:
+        """Learn how cases look at the sites, for `write_familiarity` beside the present weights.
+
+        Args:
+            ask: as for `round`, to be answered by `FederatedClient.evaluate`; twice.
+        """
+        return learn_familiarity(self.aggregator, lambda broadcast: map(unpack_update, ask(pack_broadcast(broadcast))))

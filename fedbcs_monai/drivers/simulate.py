@@ -7,13 +7,17 @@ from typing import Any
 from fedbcs_monai.config import require
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.evaluation.familiarity import Known
+from fedbcs_monai.federated.aggregator import aggregator_of
+from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.journal import check_folder
+from fedbcs_monai.federated.known import write_familiarity
 from fedbcs_monai.federated.run import Run, open_run, private
 from fedbcs_monai.federated.setup import Federation, set_up
-from fedbcs_monai.federated.trained import WEIGHTS, digest_model, tensors_at, write_model
+from fedbcs_monai.federated.trained import WEIGHTS, digest_model, private_at, tensors_at, write_model
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Ask, Broadcast, Update
+from fedbcs_monai.messages import Ask, Broadcast, State, Update
+from fedbcs_monai.tensors import read_tensors
 
 
 def ask_in_process(federation: Federation) -> Ask:
@@ -46,9 +50,10 @@ def train(
         watch: hears of progress.
 
     Returns:
-        The run folder: ``model.safetensors`` (selected), ``last.safetensors``, ``config.json``, ``environment.json``,
-        ``rounds.csv``, ``scores.csv``, ``summary.json``, ``checkpoints``, ``tensorboard``, ``examples``, ``looks``, and
-        ``sites`` with what sites keep of the network to themselves.
+        The run folder: ``model.safetensors`` (selected) and beside it what is known of the sites' cases,
+        ``last.safetensors``, ``config.json``, ``environment.json``, ``rounds.csv``, ``scores.csv``, ``summary.json``,
+        ``checkpoints``, ``tensorboard``, ``examples``, ``looks``, and ``sites`` with what sites keep of the network to
+        themselves.
 
     Raises:
         UserError: what the user can mend.
@@ -67,15 +72,26 @@ def train(
     watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
     try:
         run.rounds(
-            Aggregator(method, run.point.state, private=method.private(federation.network)),
+            aggregator_of(method, federation.network, run.point.state),
             ask_in_process(federation),
             lambda: {site.name: site.state() for site in sites},
         )
         _test(config, federation, run)
+        learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:
         watch.finished()
         run.journal.close()
     return folder
+
+
+def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, Known]:
+    """Ask every site how its cases look to trained weights, and write what is known then beside them."""
+    for site in federation.sites:
+        site.private = private_at(weights, site.name)
+    aggregator = aggregator_of(federation.method, federation.network, State(round, read_tensors(weights), {}))
+    found = learn_familiarity(aggregator, ask_in_process(federation))
+    write_familiarity(weights, found)
+    return found
 
 
 def _test(config: Mapping[str, Any], federation: Federation, run: Run) -> None:

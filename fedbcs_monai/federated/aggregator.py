@@ -22,6 +22,7 @@ class Aggregator:
         refused: called with a site and the reason when its update is not believed; the round goes on with the others.
         private: weights that sites keep to themselves.
         luggage: what sites may send besides the weights, of `Method.luggage`.
+        least: once an update was refused, so many others must be believed.
     """
 
     method: Method
@@ -30,12 +31,13 @@ class Aggregator:
     refused: Callable[[Broadcast, str, str], None] = lambda broadcast, site, reason: None
     private: Set[str] = frozenset()
     luggage: Mapping[str, Parcel] = field(default_factory=dict)
+    least: int = 1
 
     def rounds(self, ask: Ask, until: int) -> Iterator[State]:
         """Run rounds until ``until`` of them are done, and yield the state after each.
 
         Raises:
-            UserError: no update of a round can be believed.
+            UserError: too few updates of a round can be believed.
         """
 
         def listening(broadcast: Broadcast) -> Iterable[Update]:
@@ -73,9 +75,10 @@ class Aggregator:
             else:
                 reasons.append(f"{update.site} ({reason})")
                 self.refused(broadcast, update.site, reason)
-        if reasons and not seen:
+        if reasons and len(seen) < self.least:
             raise UserError(
-                f"round {broadcast.round}, {broadcast.task}: every update was refused: {', '.join(reasons)}"
+                f"round {broadcast.round}, {broadcast.task}: {len(seen)} updates are believed, {self.least} must be; "
+                f"refused: {', '.join(reasons)}"
             )
 
 

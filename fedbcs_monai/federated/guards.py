@@ -11,7 +11,10 @@ from fedbcs_monai.methods.base import Parcel
 from fedbcs_monai.tensors import Tensors
 
 NUMBERS = ("evaluate", "test", "describe", *QUESTIONS)
-"""Tasks that are answered with numbers, or vectors of one length, and no weights; every other is the method's."""
+"""Tasks that are answered with numbers and no weights; every other task is the method's."""
+
+TOLD = {"mean": Parcel((-1,)), "covariance": Parcel((-1, -1))}
+"""What may come with the numbers that answer `QUESTIONS`."""
 
 MOST = 2**20
 """So many numbers may come besides the weights, or as many as the network has."""
@@ -99,8 +102,8 @@ def _amount(broadcast: Broadcast, update: Update) -> str | None:
 
 
 def _shared(broadcast: Broadcast, update: Update, luggage: Mapping[str, Parcel]) -> str | None:
-    if broadcast.task not in NUMBERS:
-        unfit = _luggage(update.shared, luggage)
+    if broadcast.task not in NUMBERS or broadcast.task in QUESTIONS:
+        unfit = _luggage(update.shared, TOLD if broadcast.task in QUESTIONS else luggage)
     else:
         unfit = _scores(update.shared) if broadcast.task == "test" else None
     reasons = (_finite(name, tensor, "shared tensor") for name, tensor in update.shared.items())
@@ -108,7 +111,7 @@ def _shared(broadcast: Broadcast, update: Update, luggage: Mapping[str, Parcel])
 
 
 def _scores(shared: Tensors) -> str | None:
-    """Scores of test cases are columns of one length, and what describes a site's cases are vectors of one."""
+    """Scores of test cases are columns of one length."""
     shapes = sorted({tuple(tensor.shape) for tensor in shared.values()})
     return f"its scores have the shapes {shapes}" if len(shapes) > 1 or any(len(s) != 1 for s in shapes) else None
 

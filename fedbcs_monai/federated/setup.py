@@ -92,16 +92,17 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     followed = ("val", "test") if config["best_on_test"] else ("val",)
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
     if not config.get("pool"):
+        styles = {name: telling(config, segmentation, [data[name]]) for name in samples}
         sites = [
-            build_site(config, name, read, network, compute, [scorers[name]], telling(config, segmentation, [data[name]]), watch)
+            build_site(config, name, read, network, compute, [scorers[name]], styles[name], watch)
             for name, read in samples.items()
         ]
     elif method.private(network):
         raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
     else:
         pooled = Pooled(list(samples.values()))
-        telling_all = telling(config, segmentation, training)
-        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), telling_all, watch)]
+        of_all = telling(config, segmentation, training)
+        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
     return Federation(method, network, tuple(sites), tested, data)
 
@@ -230,7 +231,8 @@ def telling(
 ) -> Callable[[Segmenter], Tensor]:
     """From a network to the styles of the cases that sites train and select with; of none without `familiarity`."""
     parts = ("train", "val") if config.get("familiarity", True) else ()
-    return partial(styles_of, segmentation, [i for site in sites for part in parts for i in site.items(part, config["fold"])])
+    items = [item for site in sites for part in parts for item in site.items(part, config["fold"])]
+    return partial(styles_of, segmentation, items)
 
 
 def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:

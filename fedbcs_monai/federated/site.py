@@ -2,13 +2,16 @@
 
 import hashlib
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fedbcs_monai.evaluation.familiarity import QUESTIONS, told
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.messages import Broadcast, Update
 from fedbcs_monai.methods.base import Batch, Local, Method
@@ -40,6 +43,7 @@ class Site:
         criterion: logits (B, K, *) and label (B, 1, *) to a scalar.
         optimizer: from parameters to an optimizer.
         scores: from the network to plain numbers, the site's scores.
+        styles: from the network to how the site's cases look to it, (N, D); of no cases where nothing is to be told.
         epochs: local epochs a round.
         steps: optimizer steps a round, for progress; 0: not known.
         seed: of the run.
@@ -58,6 +62,7 @@ class Site:
     criterion: Callable[[Tensor, Tensor], Tensor]
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     scores: Callable[[Segmenter], Mapping[str, float]]
+    styles: Callable[[Segmenter], Tensor] = lambda network: torch.zeros(0, 1)
     epochs: int = 1
     steps: int = 0
     seed: int = 0
@@ -69,9 +74,13 @@ class Site:
     moments: dict[str, Tensor] = field(default_factory=dict)
 
     def answer(self, method: Method, received: Broadcast) -> Update:
-        """Do what the broadcast asks for: ``evaluate``, or the method's function of that name."""
+        """Do what the broadcast asks for: ``evaluate``, one of `QUESTIONS`, or the method's function of that name."""
         if received.task == "evaluate":
             return Update(self.name, self.cases, {}, {}, self.evaluate(received.weights))
+        if received.task in QUESTIONS:
+            with self._used(received.weights):
+                styles = self.styles(self.network)
+            return Update(self.name, self.cases, {}, *told(received.task, styles, received.shared))
         if received.task not in method.tasks:
             raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
         started = time.perf_counter()
@@ -85,7 +94,7 @@ class Site:
             optimizer=optimizer,
             criterion=self.criterion,
             batches=lambda epoch: self._heard(
-                seed_of(self.seed, received.round, self.name, epoch), lambda: local.steps
+                seed_of(self.seed, received.round, self.name, epoch), lambda: alive.steps
             ),
             epochs=self.epochs,
             received=received,
@@ -94,6 +103,7 @@ class Site:
             scaler=self.compute.scaler(),
             site=self.name,
         )
+        alive = weakref.proxy(local)  # not a cycle, in which all that was received would wait to be collected
         shared = detached(getattr(method, received.task)(local))
         weights = detached(self.network.state_dict())
         self.private = {name: weights.pop(name) for name in sorted(method.private(self.network))}
@@ -103,9 +113,7 @@ class Site:
 
     def evaluate(self, weights: Tensors) -> dict[str, float]:
         """The site's scores of some weights, under its private tensors."""
-        self.network.load_state_dict({**weights, **self.private})
-        self.network.eval()
-        with self.compute.inference():
+        with self._used(weights):
             return dict(self.scores(self.network))
 
     def state(self) -> dict[str, Tensor]:
@@ -118,6 +126,14 @@ class Site:
         self.memory = under("memory", state)
         self.private = under("private", state)
         self.moments = under("moments", state)
+
+    @contextmanager
+    def _used(self, weights: Tensors) -> Iterator[None]:
+        """With some weights under the site's private tensors, in evaluation mode."""
+        self.network.load_state_dict({**weights, **self.private})
+        self.network.eval()
+        with self.compute.inference():
+            yield
 
     def _heard(self, seed: int, steps: Callable[[], int]) -> Iterator[Batch]:
         for batch in self.batches(seed):

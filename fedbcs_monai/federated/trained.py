@@ -82,6 +82,12 @@ def keeping_sites(weights: Path) -> list[str]:
     return sorted(file.stem for file in _private_file(weights, "any").parent.glob("*.safetensors"))
 
 
+def private_at(weights: Path, site: str) -> dict[str, Tensor]:
+    """What a site keeps of a network to itself; empty if it keeps nothing."""
+    file = _private_file(weights, site)
+    return read_tensors(file) if file.is_file() else {}
+
+
 def tensors_at(weights: Path, site: str | None) -> dict[str, Tensor]:
     """A network as a site uses it: its own tensors over the global ones. None, or a site without any: the global ones.
 

@@ -133,6 +133,17 @@ def test_the_round_goes_on_with_the_rest():
 
 def test_a_round_without_anybody_to_believe_fails_and_names_everyone():
     aggregator = Aggregator(FedAvg(), State(0, {"w": torch.zeros(1)}, {}))
-    with pytest.raises(UserError, match=r"round 1, train: every update was refused: Alder \(.*not finite\)"):
+    with pytest.raises(
+        UserError, match=r"round 1, train: 0 updates are believed, 1 must be; refused: Alder \(.*not finite\)"
+    ):
         list(aggregator.rounds(lambda _: [Update("Alder", 1, {"w": torch.tensor([torch.inf])}, {})], 1))
+    assert aggregator.state.round == 0
+
+
+def test_a_round_with_too_few_to_believe_fails():
+    aggregator = Aggregator(FedAvg(), State(0, {"w": torch.zeros(1)}, {}), least=3)
+    with pytest.raises(
+        UserError, match=r"2 updates are believed, 3 must be; refused: Birch .*, Cedar \(it has answered"
+    ):
+        list(aggregator.rounds(spoiling, 1))
     assert aggregator.state.round == 0

@@ -1,5 +1,7 @@
 """A site: its answer depends on what it is asked and on nothing else, and keeps its own things to itself."""
 
+import gc
+import weakref
 from dataclasses import dataclass, fields
 
 import pytest
@@ -214,3 +216,15 @@ def test_progress_counts_the_steps_of_the_round():
     heard = []
     a_site(batches=random_batches, epochs=2, heard=heard.append).answer(FedAvg(), asked())
     assert heard == [1, 2, 3, 4]
+
+
+def test_what_was_received_is_let_go_with_the_answer():
+    site, received = a_site(), asked()
+    known = weakref.ref(received.weights["w"])
+    gc.disable()
+    try:
+        site.answer(FedAvg(), received)
+        del received
+        assert known() is None
+    finally:
+        gc.enable()

@@ -78,6 +78,20 @@ def test_what_is_private_is_not_sent_and_the_rest_is(name, straight):
     assert all(site.private.keys() == private for site in sites)
 
 
+def test_what_is_sent_besides_the_weights_has_been_announced(name, straight):
+    done, sites = straight
+    luggage = made(name).luggage(sites[0].network)
+    needed = {path for path, parcel in luggage.items() if parcel.needed}
+    for update in done.updates:
+        assert needed <= update.shared.keys() <= luggage.keys()
+        shapes = {path: tuple(tensor.shape) for path, tensor in update.shared.items()}
+        wanted = {path: luggage[path].shape for path in shapes}
+        assert all(len(shape) == len(wanted[path]) for path, shape in shapes.items())
+        assert all(
+            have == want for path in shapes for have, want in zip(shapes[path], wanted[path], strict=True) if want != -1
+        )
+
+
 def test_settings_cannot_be_changed_and_say_what_is_wrong(name):
     method = made(name)
     assert method == made(name)

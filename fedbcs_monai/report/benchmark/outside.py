@@ -59,6 +59,6 @@ def _cost_of_staying_out(arms: Mapping[str, Arm], results: TaskResults, label: s
     if inside is None:
         return ""
     outside = case_means(_at(runs) for runs in _repeats(arms))
-    both = inside.repeats & set.union(*(arm.repeats for arm in arms.values()))
+    both = inside.repeats & {repeat for arm in arms.values() for repeat in arm.repeats}
     there = [score for score in inside.cases("dice", only=both) if score.site in arms]
     return Interval(*(100 * value for value in paired_bootstrap(outside, there)))

@@ -1,0 +1,46 @@
+"""Familiarity: let a run that was trained without learn how cases look at its sites."""
+
+from pathlib import Path
+
+from fedbcs_monai.config import load_config
+from fedbcs_monai.drivers.simulate import learn_in_process
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.familiarity import LEAST
+from fedbcs_monai.federated.known import familiarity_file
+from fedbcs_monai.federated.setup import set_up
+from fedbcs_monai.federated.trained import find_weights
+from fedbcs_monai.federated.watch import Watch
+
+
+def add_familiarity(
+    run: Path,
+    *,
+    sites: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> Path:
+    """Ask the sites of a run, all of them in this process, and write what is known then beside the selected weights.
+
+    Args:
+        run: its folder.
+        sites: site list; None: the run's own.
+        device: as in `Compute`.
+        overwrite: replace what is there.
+        watch: hears of progress.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: there is no such run, its file is there already, or no site has enough cases.
+    """
+    weights = find_weights(run)
+    file = familiarity_file(weights)
+    if file.exists() and not overwrite:
+        raise UserError(f"{file}: is there already; make it anew with --overwrite")
+    here = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
+    config = load_config(weights.with_name("config.json"), {**here, **({"sites": str(sites)} if sites else {})})
+    if not learn_in_process(set_up(config, watch), weights):
+        raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
+    return file

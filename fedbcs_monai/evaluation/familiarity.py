@@ -1,0 +1,173 @@
+"""Familiarity: how far a case lies from the cases of every training site.
+
+A case is a vector (D,), its style. Its deviation from a site is the Mahalanobis distance to the mean of the site's
+cases, divided by the root of D; the covariance is that within sites, pooled over them (Lee et al., NeurIPS 2018). How
+large a deviation is usual, a site's own cases say, each held against all others; a distance counts standard deviations
+of these from their mean.
+
+Sites have few cases. So the covariance and the spread of the usual deviations are pooled, the covariance is shrunk
+towards its diagonal, and a case that is held against the others is taken out of mean and covariance. A site with fewer
+than `LEAST` cases tells nothing: mean and covariance of two would give both away.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedbcs_monai.tensors import Tensors
+
+QUESTIONS = STYLES, DISTANCES = "styles", "distances"
+"""What sites are asked, one after the other: how their cases look, and how far these lie from each other."""
+
+LEAST = 3
+"""Cases that a site must have to tell of them."""
+
+UNLIKE_SD = 3.0
+"""Farther than this from every site, a case is like none of them."""
+
+SHRINKAGE = 0.1
+"""Share of its diagonal in a covariance."""
+
+FLOOR = 1e-6
+"""Of the mean variance: a channel that varies less in all known cases does not rule."""
+
+
+class Told(NamedTuple):
+    """What a site tells: tensors and plain numbers, by name."""
+
+    tensors: Tensors
+    numbers: Mapping[str, float]
+
+
+class Known(NamedTuple):
+    """A site as a new case is held against it.
+
+    Fields:
+        mean: of its cases, (D,).
+        covariance: within sites, (D, D).
+        usual: the mean deviation of its own cases, each from the others.
+        spread: the standard deviation of these.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    usual: float
+    spread: float
+
+    def distance_sd(self, style: Tensor) -> float:
+        """How far a case (D,) is from what is usual at the site; below 0 it is nearer than most of its own cases."""
+        return (deviation(style, self.mean, self.covariance) - self.usual) / max(self.spread, FLOOR)
+
+
+def deviation(style: Tensor, mean: Tensor, covariance: Tensor) -> float:
+    """The Mahalanobis distance of a vector (D,), with a shrunk covariance (D, D), over the root of D."""
+    full, away = covariance.double(), style.double() - mean.double()
+    variance = full.diagonal()
+    floor = (FLOOR * variance.mean()).clamp_min(torch.finfo(torch.float32).tiny)
+    shrunk = (1 - SHRINKAGE) * full + torch.diag(SHRINKAGE * variance + floor)
+    return float((away @ torch.linalg.solve(shrunk, away) / len(away)).clamp_min(0).sqrt())
+
+
+# At a site.
+
+
+def told(question: str, styles: Tensor, sent: Tensors) -> Told:
+    """A site's answer to one of `QUESTIONS`; nothing if it has fewer than `LEAST` cases.
+
+    Args:
+        question: what is asked.
+        styles: of the site's cases, (N, D).
+        sent: with the second question the pooled ``covariance`` and its ``freedom``; without them the site's own are
+            meant.
+    """
+    count = len(styles)
+    if count < LEAST:
+        return Told({}, {})
+    covariance, mean = styles.T.cov().reshape(2 * styles.shape[1:]), styles.mean(0)
+    if question == STYLES:
+        return Told({"mean": mean, "covariance": covariance}, {"cases": count})
+    freedom = float(sent.get("freedom", count - 1))
+    usual = torch.tensor(
+        [_from_others(style, mean, count, sent.get("covariance", covariance), freedom) for style in styles]
+    )
+    return Told({}, {"cases": count, "usual": float(usual.mean()), "usual_variance": float(usual.var())})
+
+
+def _from_others(style: Tensor, mean: Tensor, count: int, covariance: Tensor, freedom: float) -> float:
+    """The deviation of a site's own case from the others, which it is taken out of."""
+    away = style - mean
+    without = (freedom * covariance - count / (count - 1) * away.outer(away)) / (freedom - 1)
+    return deviation(style, mean - away / (count - 1), without)
+
+
+# At the server.
+
+
+def complete(question: str, answers: Mapping[str, Told]) -> dict[str, Told]:
+    """The answers that say all that was asked, and of vectors those as long as the first site's."""
+    tensors, numbers = (
+        ({"mean", "covariance"}, {"cases"}) if question == STYLES else (set(), {"cases", "usual", "usual_variance"})
+    )
+    found = {
+        site: told
+        for site, told in answers.items()
+        if told.tensors.keys() == tensors
+        and numbers <= told.numbers.keys()
+        and all(math.isfinite(told.numbers[name]) for name in numbers)
+        and told.numbers["cases"] >= LEAST
+    }
+    sizes = [len(told.tensors["mean"]) for told in found.values() if told.tensors]
+    return {s: told for s, told in found.items() if all(set(t.shape) == {sizes[0]} for t in told.tensors.values())}
+
+
+def pooled(variances: Mapping[str, Tensor], told: Mapping[str, Told]) -> Tensor:
+    """The sites' variances or covariances to one, weighted by their degrees of freedom."""
+    weighted = torch.stack([(told[site].numbers["cases"] - 1) * variance for site, variance in variances.items()])
+    return weighted.sum(0) / freedom(told)
+
+
+def freedom(told: Mapping[str, Told]) -> float:
+    """The degrees of freedom of what is pooled: as many as there are cases, less one a site."""
+    return sum(of_site.numbers["cases"] - 1 for of_site in told.values())
+
+
+def within(first: Mapping[str, Told]) -> dict[str, Tensor]:
+    """What is sent with the second question: the ``covariance`` within sites, (D, D), and its ``freedom``."""
+    covariance = pooled({site: told.tensors["covariance"] for site, told in first.items()}, first)
+    return {"covariance": covariance, "freedom": torch.tensor(freedom(first))}
+
+
+def known(first: Mapping[str, Told], second: Mapping[str, Told], alone: bool = False) -> dict[str, Known]:
+    """The sites that have answered both questions.
+
+    Args:
+        first: what sites told of their cases.
+        second: what they told of the distances between these.
+        alone: whether nothing is pooled, because every site sees its cases with a network of its own.
+    """
+    sites = sorted(first.keys() & second.keys())
+    variances = {site: torch.tensor(second[site].numbers["usual_variance"]) for site in sites}
+    if sites and not alone:
+        variances = dict.fromkeys(sites, pooled(variances, {site: second[site] for site in sites}))
+    together = None if alone or not first else within(first)["covariance"]
+    return {
+        site: Known(
+            first[site].tensors["mean"],
+            first[site].tensors["covariance"] if together is None else together,
+            second[site].numbers["usual"],
+            float(variances[site].sqrt()),
+        )
+        for site in sites
+    }
+
+
+# For a new case.
+
+
+def distances(sites: Mapping[str, Known], style: Tensor) -> dict[str, float]:
+    """The distance of a case (D,) to every site in standard deviations, the nearest site first."""
+    found = {site: of_site.distance_sd(style) for site, of_site in sites.items()}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
