@@ -6,10 +6,11 @@
 The bare network gets tensors that lie ready on the device: slices with their neighbours, or a picture in [0, 1], under
 `monai.inferers.SlidingWindowInferer` with the window, overlap and batch of the shipped configuration. Beside it run
 `Predictor.segment`, from an image in memory to mask, probability, statistics and warnings on the image's own grid, and
-`predict`, from files to files, loading the model too. They take turns in one process, each with the same images; the
-ratio of throughputs is taken within each turn. The network is the shipped one with random weights: its time does not
-depend on them. The time to start is that of `fedbcs predict` on a tiny picture in a fresh process after `import torch`,
-and of it, what `import monai` alone takes.
+`predict`, from files to files, loading the model too. They take turns in one process, each with the same images, and
+each turn begins with another one. The ratio of throughputs is taken within each turn, by the clock and by CPU seconds,
+which other work on the machine disturbs less. The network is the shipped one with random weights: its time does not
+depend on them. The time to start is that of `fedbcs predict` on a tiny picture in a fresh process after
+`import torch`, and of it, what `import monai` alone takes.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -42,12 +43,12 @@ WANTED = 0.9
 
 START = """
 import time, torch
-start = time.perf_counter()
+start = time.perf_counter(), time.process_time()
 import monai
-print(time.perf_counter() - start)
+print(time.perf_counter() - start[0], time.process_time() - start[1])
 from fedbcs_monai.cli import main
 main({arguments!r})
-print(time.perf_counter() - start)
+print(time.perf_counter() - start[0], time.process_time() - start[1])
 """
 
 
@@ -135,28 +136,36 @@ def _contenders(model: Path, images: Path, folder: Path, options: argparse.Names
     return {"bare network under MONAI's sliding window": bare_network, "Predictor.segment": segment, "predict": files}
 
 
-def _turns(contenders: dict[str, Callable[[], Any]], options: argparse.Namespace, task: str) -> dict[str, list[float]]:
-    """Seconds of every contender in every turn, after one turn that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+class Taken(NamedTuple):
+    """Seconds of the clock and of the CPU."""
+
+    wall: float
+    cpu: float
+
+
+def _turns(contenders: dict[str, Callable[[], Any]], options: argparse.Namespace, task: str) -> dict[str, list[Taken]]:
+    """What every contender took in every turn, after one turn that does not count."""
+    seconds: dict[str, list[Taken]] = {name: [] for name in contenders}
+    names = list(contenders)
     for turn in range(options.repeats + 1):
-        for name, run in contenders.items():
-            taken = _timed(run, options.device)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            taken = _timed(contenders[name], options.device)
             if turn:
                 seconds[name].append(taken)
         say(f"{task}: turn {turn} of {options.repeats}")
     return seconds
 
 
-def _timed(run: Callable[[], Any], device: str) -> float:
-    start = time.perf_counter()
+def _timed(run: Callable[[], Any], device: str) -> Taken:
+    start, cpu = time.perf_counter(), time.process_time()
     run()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return Taken(time.perf_counter() - start, time.process_time() - cpu)
 
 
-def _start(folder: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Seconds of `import monai`, and of the whole of `fedbcs predict` on a tiny picture, after torch was imported."""
+def _start(folder: Path, options: argparse.Namespace) -> tuple[Taken, Taken]:
+    """What `import monai` took, and the whole of `fedbcs predict` on a tiny picture, after torch was imported."""
     tiny = folder / "tiny"
     if not tiny.exists():
         tiny.mkdir()
@@ -168,7 +177,7 @@ def _start(folder: Path, options: argparse.Namespace) -> tuple[float, float]:
     arguments = ["predict", where[0], "-i", where[1], "-o", where[2], "-q", "--overwrite", "--device", options.device]
     code = START.format(arguments=arguments)
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    monai, whole = (float(line) for line in done.stdout.split()[-2:])
+    monai, whole = (Taken(*map(float, line.split())) for line in done.stdout.splitlines()[-2:])
     return monai, whole
 
 
@@ -180,12 +189,19 @@ def _text(results: dict[str, Any]) -> str:
         first = next(iter(seconds.values()))
         rows = []
         for name, taken in seconds.items():
-            ratios = [bare / own for bare, own in zip(first, taken, strict=True)]
-            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            rows.append([name, f"{statistics.median(taken):.2f}", f"{statistics.median(ratios):.2f}", spread])
-        parts.append(f"{task} (wanted: {WANTED})\n\n" + table(["", "median s", "throughput / bare", "range"], rows))
-    starts = ", ".join(f"{whole:.1f} (MONAI {monai:.1f})" for monai, whole in results["start s"])
-    parts.append(f"start-up besides importing torch, three fresh processes, in s: {starts}")
+            row = [name, f"{statistics.median(own.wall for own in taken):.2f}"]
+            for kind in Taken._fields:
+                ratios = [getattr(bare, kind) / getattr(own, kind) for bare, own in zip(first, taken, strict=True)]
+                row += [f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"]
+            rows.append(row)
+        heads = ["", "median s", "throughput / bare", "range", "in CPU seconds", "range"]
+        parts.append(f"{task} (wanted: {WANTED})\n\n" + table(heads, rows))
+    rows = [
+        [f"{n}", *(f"{taken[at]:.1f}" for at in range(2) for taken in (whole, monai))]
+        for n, (monai, whole) in enumerate(results["start s"], start=1)
+    ]
+    heads = ["fresh process", "s", "of it MONAI", "CPU s", "of it MONAI"]
+    parts.append("start-up besides importing torch\n\n" + table(heads, rows))
     return "\n\n".join(parts)
 
 

@@ -5,7 +5,8 @@ A bundle states it in ``configs/metadata.json`` under ``network_data_format``: `
 """
 
 import json
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trained import Trained
@@ -32,6 +33,13 @@ NOTHING = Facts()
 """Of a model that states nothing: every image fits."""
 
 
+def stated(metadata: Mapping[str, Any]) -> Facts:
+    """What the metadata of a bundle state; nothing where a word is none that a series could be compared with."""
+    image = metadata["network_data_format"]["inputs"]["image"]
+    modality, plane = (str(image.get(key, "")) for key in ("modality", "orientation"))
+    return Facts(_MODALITIES.get(modality.upper(), ""), plane.lower())
+
+
 def facts_of(trained: Trained) -> Facts:
     """What a model was made for.
 
@@ -42,9 +50,7 @@ def facts_of(trained: Trained) -> Facts:
     if not path.is_file():
         return NOTHING
     try:
-        image = json.loads(path.read_text(encoding="utf-8"))["network_data_format"]["inputs"]["image"]
-        modality, plane = (str(image.get(key, "")) for key in ("modality", "orientation"))
+        return stated(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not readable metadata of a bundle ({reason}); export the bundle again") from None
-    return Facts(_MODALITIES.get(modality.upper(), ""), plane.lower())

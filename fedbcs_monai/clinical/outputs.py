@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from PIL import Image
 
@@ -46,11 +47,13 @@ def together(folder: Path) -> Iterator[Part]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for outputs, before any work is done for them."""
+    """Make a folder for outputs that can be written into, before any work is done for them."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
     except OSError as error:
-        raise UserError(f"{path}: cannot be made a folder ({error.strerror}); choose another output") from None
+        raise UserError(f"{path}: cannot be a folder of outputs ({error.strerror}); choose another output") from None
 
 
 def remove(path: Path) -> None:

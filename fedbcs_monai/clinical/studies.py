@@ -77,7 +77,10 @@ class Study(NamedTuple):
             if self.path.stat().st_size < _LARGE_FILE:
                 return False
             raise UserError(f"{self.path}: large TIFF needs {error.name}: pip install 'fedbcs-monai[tiff]'") from None
-        height, width = tiff.size_of(self.path)
+        try:
+            height, width = tiff.size_of(self.path)
+        except UserError:
+            return False  # whoever reads it says so
         return bool(height * width > tiff.LARGE)
 
     @property
@@ -124,7 +127,7 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
     failed: dict[Path, str] = {}
     for request in requests:
         try:
-            found, others = _studies(request, wanted)
+            found, others = _readable(request, wanted)
         except UserError as error:
             if len(requests) == 1:
                 raise
@@ -169,6 +172,13 @@ def _table(path: Path, series: tuple[str, ...]) -> list[_Request]:
     if not found:
         raise UserError(f"{path}: names no image")
     return found
+
+
+def _readable(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
+    try:
+        return _studies(request, wanted)
+    except OSError as error:
+        raise UserError(f"{request.path}: cannot be read ({error.strerror}); mend or remove it") from None
 
 
 def _studies(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
@@ -250,8 +260,14 @@ def _tree(folder: Path) -> list[Path]:
 
 def _is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its preamble, or, without one, by its name."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM" or ends_with(path, (".dcm", ".dicom", ".ima"))
+    try:
+        with path.open("rb") as file:
+            preamble = file.read(132)[128:]
+    except OSError as error:
+        if ends_with(path, SUFFIXES):
+            return False  # it fails alone, when it is read
+        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+    return preamble == b"DICM" or ends_with(path, (".dcm", ".dicom", ".ima"))
 
 
 def dicom_module(name: str) -> Any:

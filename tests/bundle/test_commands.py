@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from fedbcs_monai.clinical.bundle import write_bundle
+from fedbcs_monai.data.prepare import list_sites
+from fedbcs_monai.data.sites import write_sites
+from fedbcs_monai.data.synthetic import synthesise
 
 PROGRAMS = {
     "fedbcs": [sys.executable, "-c", "import sys; from fedbcs_monai.cli import main; sys.exit(main())"],
@@ -19,7 +22,7 @@ PROGRAMS = {
 }
 SCORES = ["eval/metrics.csv", "eval/val_mean_dice_raw.csv"]
 MADE = [
-    ["MASKS/predictions.json"],
+    ["MASKS/report.html"],
     ["eval/case_000_mask.nii.gz"],
     ["models/model.pt"],
     SCORES,
@@ -52,14 +55,22 @@ def filled(command: str, sites: Path) -> list[str]:
     return [*PROGRAMS[program], *words, *short]
 
 
+@pytest.fixture
+def sites(tmp_path) -> Path:
+    """A site with two cases in every part, one for each process."""
+    synthesise(tmp_path / "data", "prostate", cases=12, size=32)
+    write_sites(tmp_path / "data" / "sites.json", list_sites(tmp_path / "data")[:1], "prostate")
+    return tmp_path / "data" / "sites.json"
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch.onnx
-def test_every_command_of_the_card_runs_in_a_copy_of_the_folder(finished, prostate_sites, tmp_path):
+def test_every_command_of_the_card_runs_in_a_copy_of_the_folder(finished, sites, tmp_path):
     made = write_bundle(finished, tmp_path / "made").path
     alone = shutil.copytree(made, tmp_path / "elsewhere" / "bundle")
     shutil.rmtree(made)
     for command, files in zip(commands(alone), MADE, strict=True):
         before = time.time_ns()
-        done = subprocess.run(filled(command, prostate_sites), cwd=alone, capture_output=True, text=True)
+        done = subprocess.run(filled(command, sites), cwd=alone, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         assert all((alone / file).stat().st_mtime_ns > before for file in files), command

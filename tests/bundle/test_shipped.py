@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export,
 from fedbcs_monai.clinical.bundle.card import card
 from fedbcs_monai.clinical.bundle.configs import inference_config
 from fedbcs_monai.clinical.bundle.metadata import data_format, descriptions
+from fedbcs_monai.clinical.facts import Facts
 from fedbcs_monai.config import read_config, shipped
 from fedbcs_monai.keys import KEYS, WORKFLOW
 
@@ -47,8 +48,7 @@ def test_inference_repeats_what_training_says_and_nothing_else():
 
 def test_the_metadata_are_those_of_the_network():
     metadata = read("metadata")
-    found = data_format(read("train"), network_of(read("inference")), "MR")
-    found["inputs"]["image"]["orientation"] = "axial"  # how the prostate is taken
+    found = data_format(read("train"), network_of(read("inference")), Facts("MR", "axial"))
     assert metadata["network_data_format"] == found
     assert metadata.items() >= descriptions(read("train")).items()
 

@@ -12,15 +12,18 @@ from monai.bundle import ConfigParser, load_bundle_config, verify_metadata
 
 from fedbcs_monai.cli import main
 from fedbcs_monai.clinical.bundle import write_bundle
+from fedbcs_monai.clinical.bundle.metadata import kind_of, required_packages
+from fedbcs_monai.clinical.bundle.record import read_record
+from fedbcs_monai.clinical.facts import Facts, facts_of
 from fedbcs_monai.config import load_config, read_config, shipped
 from fedbcs_monai.data import NeighbouringSlicesInferer, read_sites
 from fedbcs_monai.drivers.evaluate import evaluate
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trained import load_trained
-from fedbcs_monai.tensors import read_tensors
+from fedbcs_monai.tensors import read_tensors, write_tensors
 
-ABOUT = {"authors": "A consortium", "network_data_format": {"inputs": {"image": {"orientation": "axial"}}}}
+ABOUT = {"authors": "A consortium", "network_data_format": {"inputs": {"image": {"weighting": "T2"}}}}
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,12 @@ def network_of(made):
 
 def volume(shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def dices(model, sites=None):
+    """Dice of every test case."""
+    found = evaluate(model, sites=sites, device="cpu")
+    return {site: {score.case: score.dice for score in scores} for site, scores in found.items()}
 
 
 def test_it_holds_what_the_shipped_bundle_holds_and_weights(made):
@@ -106,8 +115,7 @@ def test_the_network_for_hosts_is_that_of_the_run_over_volumes(made, finished):
 def test_it_is_loaded_and_scored_as_the_run_is(made, finished):
     config = load_config(finished / "config.json")
     assert load_trained(made).config["network_def"] == config["network_def"]
-    scores = evaluate(made, sites=config["sites"], device="cpu")
-    assert scores == evaluate(finished, device="cpu")
+    assert dices(made, config["sites"]) == dices(finished)
     with pytest.raises(UserError, match="lacks sites; name a site list with --sites"):
         evaluate(made, device="cpu")
 
@@ -128,8 +136,26 @@ def test_its_metadata_are_sound_and_tell_of_the_run(made, finished, tmp_path):
     assert metadata["federation"]["method"]["_target_"] == "fedbcs_monai.methods.FedAvg"
     assert metadata["federation"]["data_sha256"].keys() == scores.keys()
     assert metadata["authors"] == "A consortium"
-    assert metadata["network_data_format"]["inputs"]["image"]["orientation"] == "axial"
-    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 1
+    image = metadata["network_data_format"]["inputs"]["image"]
+    assert (image["weighting"], image["num_channels"]) == ("T2", 1)
+
+
+def test_it_states_of_which_images_it_is(made):
+    assert facts_of(load_trained(made, device="cpu")) == Facts("MR", "axial")
+
+
+def test_sites_say_of_which_images_it_is_and_the_task_only_where_they_do_not(finished):
+    of_task, record = Facts("MR", "coronal"), read_record(finished, load_config(finished / "config.json"), "selected")
+    assert kind_of(record, of_task) == Facts("MR", "axial")
+    assert kind_of(record._replace(modalities=frozenset({"CT"}), planes=frozenset()), of_task) == Facts("CT", "coronal")
+    assert kind_of(record._replace(modalities=frozenset({"CT", "MR"})), of_task) == Facts("", "axial")
+
+
+def test_what_its_postprocessing_needs_is_among_its_packages(finished):
+    config = load_config(finished / "config.json")
+    assert "scikit-image" not in required_packages(config)
+    config["postprocessing"]["transforms"].append({"_target_": "KeepLargestConnectedComponentd", "keys": "pred"})
+    assert "scikit-image" in required_packages(config)
 
 
 def test_its_card_has_a_row_for_each_site(made):
@@ -186,6 +212,22 @@ def test_weights_that_are_no_weights_are_refused_in_one_line(made, tmp_path):
         load_trained(folder, which="last")
 
 
+def test_what_sites_keep_to_themselves_needs_a_site(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    write_tensors(folder / "sites" / "model" / "Birch.safetensors", {"norm": torch.zeros(1)})
+    with pytest.raises(UserError, match="sites keep parts of the network to themselves; choose whose: Birch"):
+        write_bundle(folder, tmp_path / "bundle")
+
+
+@pytest.mark.slow
+def test_the_network_of_a_site_becomes_a_bundle(tiny, tmp_path):
+    folder = train(tiny("nuclei_fedbn", rounds=1))
+    made = write_bundle(folder, tmp_path / "bundle", site="Birch").path
+    network, own = load_trained(made, device="cpu").network, load_trained(folder, device="cpu", site="Birch").network
+    assert all(torch.equal(tensor, own.state_dict()[name]) for name, tensor in network.state_dict().items())
+    assert read(made, "metadata")["eval_metrics"]["sites"].keys() == {"Birch"}
+
+
 OTHERS = {
     "fedbcs": ("nuclei_fedbcs", {}),
     "dynunet": ("nuclei_fedavg", {"network_def::norm": "instance", "network_def::backbone": "DynUNet"}),
@@ -202,8 +244,7 @@ def test_other_networks_and_tasks_become_bundles(tiny, tmp_path, experiment, ove
     data_format = read(made, "metadata")["network_data_format"]
     assert data_format["inputs"]["image"]["num_channels"] == 3
     assert data_format["outputs"]["pred"]["channel_def"]["1"] == overrides.get("task", "nuclei")
-    sites = load_config(folder / "config.json")["sites"]
-    assert evaluate(made, sites=sites, device="cpu") == evaluate(folder, device="cpu")
+    assert dices(made, load_config(folder / "config.json")["sites"]) == dices(folder)
 
 
 VOLUMES = {
@@ -229,8 +270,7 @@ def test_a_network_of_volumes_becomes_a_bundle(tiny_prostate, tmp_path):
     made = write_bundle(folder, tmp_path / "bundle").path
     image = read(made, "metadata")["network_data_format"]["inputs"]["image"]
     assert (image["num_channels"], image["spatial_shape"]) == (1, ["32*n", "32*n", "32*n"])
-    scores = evaluate(made, sites=tiny_prostate["sites"], device="cpu")
-    assert scores == evaluate(folder, device="cpu")
+    assert dices(made, tiny_prostate["sites"]) == dices(folder)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedbcs_monai.cli import main
+from fedbcs_monai.clinical.overlay import overlay
 
 
 @pytest.fixture
@@ -53,6 +54,37 @@ def test_several_models_are_an_ensemble_and_all_options_are_understood(tmp_path,
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", *(f"study_{end}" for end in endings)}
     row = json.loads((tmp_path / "out" / "study_statistics.json").read_text())
     assert (len(row["models"]), row["tta"]) == (2, True)
+
+
+def test_models_may_stand_anywhere(tmp_path, models, volumes, capsys):
+    weights = [str(models["prostate"] / name) for name in ("model.safetensors", "last.safetensors")]
+    ensemble = ["-m", weights[0], "-m", weights[1]]
+    assert main(["predict", "-i", str(volumes / "0.nii.gz"), "-o", str(tmp_path / "out"), *ensemble, "-q"]) == 0
+    row = json.loads((tmp_path / "out" / "0_statistics.json").read_text())
+    assert len({model["sha256"] for model in row["models"]}) == 2
+    assert main(["predict", "-i", str(volumes), "-o", str(tmp_path / "none")]) == 2
+    assert "which model?" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, models, volumes, capsys, monkeypatch):
+    drawn = []
+
+    def draw(*of):
+        drawn.append(of)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return overlay(*of)
+
+    monkeypatch.setattr("fedbcs_monai.clinical.products.overlay", draw)
+    arguments = ["predict", str(models["prostate"]), "-i", str(volumes), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 130
+    assert f"--resume: {tmp_path}/out" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("0_mask.nii.gz", "0_preview.png", "0_statistics.json")
+    }
+    assert main([*arguments, "--resume", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["study"] for line in lines if line["event"] == "segmented"] == ["1"]
 
 
 def test_the_listing_of_series_is_all_that_is_said(tmp_path, models, made, capsys, caplog):

@@ -7,17 +7,20 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import itk
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
 from fedbcs_monai.clinical import Predictor, predict
 from fedbcs_monai.clinical.images import content_of
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.trained import load_trained
 
 AFFINES = {
     "oblique": np.array([[-0.58, 0.1, 0.2, 31], [-0.11, -0.55, 0.6, -12.5], [0.02, -0.2, 3.3, 5], [0, 0, 0, 1]]),
@@ -141,6 +144,43 @@ def test_one_broken_file_does_not_keep_the_others(tmp_path, models):
     assert str(tmp_path) not in page
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that refuses to be read")
+def test_a_file_that_cannot_be_read_does_not_keep_the_others(tmp_path, models):
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    nib.save(volume(), inputs / "a.nii.gz")
+    (inputs / "b.nii.gz").symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"1 of 2 failed:\n.*b\.nii\.gz: cannot be read"):
+        predict(models["prostate"], inputs, out, device="cpu")
+    assert (out / "a_mask.nii.gz").exists()
+    (inputs / "IM0001").symlink_to("/proc/self/mem")  # it may be a slice of a series
+    with pytest.raises(UserError, match=r"IM0001: cannot be read"):
+        predict(models["prostate"], inputs, out, device="cpu", overwrite=True)
+
+
+def test_a_tiff_that_is_none_does_not_keep_the_others(tmp_path, models):
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    save_picture(inputs / "a.png")
+    (inputs / "b.tif").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"1 of 2 failed:\n.*b\.tif: not a readable picture"):
+        predict(models["nuclei"], inputs, tmp_path / "out", device="cpu")
+    assert (tmp_path / "out" / "a_mask.png").exists()
+
+
+class Greedy(torch.nn.Module):
+    """Wants more memory than there is."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.new_empty(2**50)
+
+
+def test_an_image_too_large_for_memory_is_named(tmp_path, models, monkeypatch):
+    monkeypatch.setattr("fedbcs_monai.federated.trained.build_network", lambda *_: Greedy())
+    with pytest.raises(UserError, match=r"a\.png: does not fit into the memory of cpu; try another --device"):
+        predict(models["nuclei"], save_picture(tmp_path / "a.png"), tmp_path / "out", device="cpu")
+
+
 def test_nothing_is_overwritten_unless_asked_and_then_nothing_old_stays(tmp_path, models):
     inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
@@ -175,7 +215,7 @@ def test_one_image_may_name_its_mask(tmp_path, models):
         ("nuclei", "a.png", "a.png", "is the image itself"),
         ("nuclei", ".", ".", "holds the images; name another folder"),
         ("nuclei", "a.png", "a.txt", "is a file; name a folder"),
-        ("nuclei", "a.png", "a.txt/out", "cannot be made a folder"),
+        ("nuclei", "a.png", "a.txt/out", "cannot be a folder of outputs"),
     ],
 )
 def test_inputs_and_outputs_that_make_no_sense_are_refused(tmp_path, models, task, inputs, output, said):
@@ -306,6 +346,28 @@ def test_several_series_are_asked_about_or_named_by_number(tmp_path, models, mad
     both = predicted(models, made, tree, tmp_path / "both", series=["all"])
     assert {"patient_4_mask.nii.gz", "patient_7_mask.nii.gz"} <= both.keys()
     assert json.loads(both["patient_7_statistics.json"].read_text())["series"] == "7"
+
+
+def test_a_bundle_takes_the_series_that_it_was_made_for(tmp_path, models, made):
+    bundle, tree = tmp_path / "bundle", tmp_path / "patient"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "models").mkdir()
+    weights = load_trained(models["prostate"], device="cpu").network.state_dict()
+    torch.save(weights, bundle / "models" / "model.pt")
+    shutil.copyfile(models["prostate"] / "config.json", bundle / "configs" / "train.json")
+    image = {"modality": "MR", "orientation": "axial"}
+    (bundle / "configs" / "metadata.json").write_text(json.dumps({"network_data_format": {"inputs": {"image": image}}}))
+    made.save(made.slices(made.voxels()), tree / "t2 axial")
+    coronal = [1, 0, 0, 0, 0, -1]
+    made.save(made.slices(made.voxels(seed=1), coronal, "1.2.3.4.7", 6), tree / "t2 coronal")
+    localizer = made.slices(made.voxels(seed=2), series="1.2.3.4.8", number=1)
+    localizer[0].ImageOrientationPatient = coronal
+    made.save(localizer, tree / "localizer")
+    predict(bundle, tree, tmp_path / "out", device="cpu")
+    row = json.loads((tmp_path / "out" / "patient_statistics.json").read_text())
+    assert row["series"] == "4"
+    with pytest.raises(UserError, match="holds 3 DICOM series; 2 of them may be meant"):
+        predict(models["prostate"], tree, tmp_path / "none", device="cpu")
 
 
 def test_a_segmentation_of_images_that_nothing_can_refer_to_is_refused_and_nothing_written(tmp_path, models, made):

@@ -1,5 +1,6 @@
 """Export: the weights of a bundle as TorchScript and ONNX, computed beside the network before they are believed."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,9 +41,8 @@ def export(folder: Path, network: nn.Module, channels: int, smallest: int, axes:
     Raises:
         UserError: onnx is not installed, or an export computes something else.
     """
-    onnxruntime, there = optional_import("onnxruntime")
-    if not there or not optional_import("onnxscript")[1]:
-        raise UserError('what writes and checks ONNX is not installed: pip install "fedbcs-monai[bundle]"')
+    onnxruntime = _needed("onnxruntime")
+    _needed("onnxscript")
     script, graph = folder / "models" / "model.ts", folder / "models" / "model.onnx"
     images = list(_images(channels, smallest, axes))
     with warnings.catch_warnings():  # what exporters say of themselves
@@ -74,6 +74,7 @@ def export(folder: Path, network: nn.Module, channels: int, smallest: int, axes:
 
 def to_onnx(network: nn.Module, path: Path, sample: Tensor) -> None:
     """Write a network as ONNX that takes any size and batch; the batch of the sample must be 2 or more."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of packages that this network does not need
     program = torch.onnx.export(
         network,
         (sample,),
@@ -88,6 +89,13 @@ def to_onnx(network: nn.Module, path: Path, sample: Tensor) -> None:
     for node in program.model.graph.all_nodes():  # where in whose files it comes from, which is most of the file
         node.metadata_props.clear()
     program.save(path, external_data=False)
+
+
+def _needed(package: str) -> Any:
+    module, there = optional_import(package)
+    if not there:
+        raise UserError(f"ONNX needs {package}: pip install 'fedbcs-monai[bundle]'")
+    return module
 
 
 @torch.inference_mode()

@@ -8,6 +8,8 @@ from torch import nn
 
 from fedbcs_monai.clinical.bundle.configs import classes_of, reads_pictures
 from fedbcs_monai.clinical.bundle.record import Record
+from fedbcs_monai.clinical.facts import NOTHING, Facts
+from fedbcs_monai.federated.setup import uses_skimage
 from fedbcs_monai.networks import Segmenter, VolumeSegmenter
 
 REQUIRED = ("fedbcs-monai", "nibabel", "itk", "pytorch-ignite")
@@ -15,7 +17,7 @@ REQUIRED = ("fedbcs-monai", "nibabel", "itk", "pytorch-ignite")
 
 
 def metadata(
-    shipped: Mapping[str, Any], config: Mapping[str, Any], network: nn.Module, record: Record
+    shipped: Mapping[str, Any], config: Mapping[str, Any], network: nn.Module, record: Record, of_task: Facts = NOTHING
 ) -> dict[str, Any]:
     """What hosts and readers are told of a trained network.
 
@@ -24,19 +26,21 @@ def metadata(
         config: of the run.
         network: of the bundle, which takes whole images.
         record: of the run.
+        of_task: what images of this task are known to be, where the sites do not say.
     """
     structures = " and ".join(classes_of(config)[1:])
     method = str(record.method.get("_target_", record.name)).rpartition(".")[2]
     trained = [site for site in record.cases if site not in record.unseen]
+    kind = kind_of(record, of_task)
     return {
         **shipped,
         "changelog": {shipped["version"]: f"Round {record.round} of {record.rounds} of the run {record.name!r}."},
         "monai_version": record.versions["monai"],
         "pytorch_version": record.versions["torch"].partition("+")[0],
         "numpy_version": record.versions["numpy"],
-        "required_packages_version": required_packages(),
+        "required_packages_version": required_packages(config),
         "name": f"{record.name}, {record.task}" if record.task else record.name,
-        "task": f"Segmentation of {structures}" + (f" in {record.modality} images" if record.modality else ""),
+        "task": f"Segmentation of {structures}" + (f" in {kind.modality} images" if kind.modality else ""),
         "description": f"{config['network_def'].get('backbone', 'BasicUNet')} trained with {method} at "
         f"{', '.join(trained)}, without sharing an image.",
         "data_source": "Images of the sites named here, which have not left them; the bundle holds none.",
@@ -51,14 +55,14 @@ def metadata(
             "data_sha256": dict(record.data_sha256),
             "versions": dict(record.versions),
         },
-        "network_data_format": data_format(config, network, record.modality),
+        "network_data_format": data_format(config, network, kind),
     }
 
 
-def required_packages() -> dict[str, str]:
-    """The installed versions of `REQUIRED`."""
+def required_packages(config: Mapping[str, Any]) -> dict[str, str]:
+    """The installed versions of `REQUIRED`, and of what the postprocessing needs."""
     found = {}
-    for package in REQUIRED:
+    for package in (*REQUIRED, *(["scikit-image"] if uses_skimage(config) else [])):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -78,13 +82,13 @@ def descriptions(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def data_format(config: Mapping[str, Any], network: nn.Module, modality: str) -> dict[str, Any]:
+def data_format(config: Mapping[str, Any], network: nn.Module, kind: Facts) -> dict[str, Any]:
     """``network_data_format``: what goes into the network and what comes out.
 
     Args:
         config: of the run.
         network: `Segmenter` or `VolumeSegmenter`.
-        modality: of the images, such as MR; may be empty.
+        kind: modality and plane of the images.
     """
     segmenter = network.network if isinstance(network, VolumeSegmenter) else network
     assert isinstance(segmenter, Segmenter)
@@ -106,7 +110,8 @@ def data_format(config: Mapping[str, Any], network: nn.Module, modality: str) ->
             "image": {
                 **tensor,
                 "format": "rgb" if pictures else "magnitude",
-                "modality": modality,
+                "modality": kind.modality,
+                **({"orientation": kind.plane} if kind.plane else {}),
                 "num_channels": channels,
                 "value_range": _value_range(config),
                 "channel_def": {str(number): name for number, name in enumerate(names)},
@@ -122,6 +127,12 @@ def data_format(config: Mapping[str, Any], network: nn.Module, modality: str) ->
             }
         },
     }
+
+
+def kind_of(record: Record, of_task: Facts) -> Facts:
+    """Modality and plane that all sites agree on, empty where they differ; those of the task where they say nothing."""
+    said = (record.modalities or {of_task.modality}, record.planes or {of_task.plane})
+    return Facts(*(next(iter(each)) if len(each) == 1 else "" for each in said))
 
 
 def _value_range(config: Mapping[str, Any]) -> list[float]:

@@ -8,7 +8,9 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedbcs_monai.clinical.measures import plane_of
 from fedbcs_monai.data import SiteData, read_sites
+from fedbcs_monai.data.check import read_image
 from fedbcs_monai.errors import UserError
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
@@ -30,10 +32,12 @@ class Record(NamedTuple):
     """Sites that no training case came from."""
     scores: Mapping[str, Mapping[str, Any]]
     """Of each site with test cases: how many, and the mean of every measure; None where spacing is unknown."""
-    modality: str
-    """The one modality of all sites; empty if there are several, or the site list is not at hand."""
+    modalities: frozenset[str]
+    """That the site list names."""
+    planes: frozenset[str]
+    """Of slices along the last axis, of the first training image of every site; empty of pictures."""
     data_sha256: Mapping[str, str]
-    """Of each site, over its images and labels; empty if the site list is not at hand."""
+    """Of each site, over its images and labels. Like the two before, empty if the site list is not at hand."""
     versions: Mapping[str, str]
 
     @property
@@ -58,7 +62,7 @@ def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
     summary = _json(folder / "summary.json")
     environment = _json(folder / "environment.json")
     sites = _sites(config)
-    modalities = {site.modality for site in sites.values()}
+    planes = _planes(sites, config["fold"])
     try:
         return Record(
             name=str(summary["name"]),
@@ -69,7 +73,8 @@ def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
             cases=summary["sites"],
             unseen=tuple(summary["unseen"]),
             scores=_scores(folder / "scores.csv", which),
-            modality=modalities.pop() if len(modalities) == 1 else "",
+            modalities=frozenset(site.modality for site in sites.values()) - {""},
+            planes=planes,
             data_sha256={name: _digest(site) for name, site in sorted(sites.items())},
             versions={key: environment[key] for key in ("fedbcs_monai", "monai", "torch", "numpy", "nibabel", "itk")},
         )
@@ -110,6 +115,12 @@ def _sites(config: Mapping[str, Any]) -> Mapping[str, SiteData]:
         return read_sites(Path(config["sites"])) if config.get("sites") else {}
     except UserError:
         return {}
+
+
+def _planes(sites: Mapping[str, SiteData], fold: int) -> frozenset[str]:
+    firsts = (site.items("train", fold)[:1] for site in sites.values())
+    affines = (read_image(Path(item["image"])).affine for first in firsts for item in first)
+    return frozenset(plane_of(affine) for affine in affines if affine is not None)
 
 
 def _digest(site: SiteData) -> str:

@@ -12,12 +12,14 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from fedbcs_monai.clinical.bundle.card import card
-from fedbcs_monai.clinical.bundle.configs import inference_config, train_config
+from fedbcs_monai.clinical.bundle.configs import inference_config, reads_pictures, train_config
 from fedbcs_monai.clinical.bundle.export import Differences, export
 from fedbcs_monai.clinical.bundle.metadata import metadata
 from fedbcs_monai.clinical.bundle.record import Record, read_record
+from fedbcs_monai.clinical.facts import NOTHING, stated
 from fedbcs_monai.config import Config, plain, read_config, shipped
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.known import read_familiarity, write_familiarity
 from fedbcs_monai.federated.trained import Trained, find_weights, keeping_sites, load_trained
 from fedbcs_monai.tensors import detached, write_tensors
 
@@ -68,11 +70,13 @@ def write_bundle(
     trained = load_trained(run, which, "cpu", site)
     record = read_record(run, trained.config, which)
     if site is not None:
-        record = record._replace(scores={name: score for name, score in record.scores.items() if name == site})
+        own = {name: score for name, score in record.scores.items() if name == site}
+        record = record._replace(name=f"{record.name} at {site}", scores=own)
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         folder = Path(temporary) / output.name
         differences = _fill(folder, trained, record, about or {})
+        write_familiarity(folder / "models" / "model.pt", read_familiarity(trained.weights, site))
         made = Path(shutil.make_archive(str(folder), "zip", temporary, folder.name)) if zipped else folder
         if target.exists():
             target.rename(Path(temporary) / "replaced")
@@ -87,7 +91,8 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
     config = plain(trained.config)
-    train = train_config(read_config(source / "configs" / "train.json"), config)
+    workflow, told = (read_config(source / "configs" / f"{name}.json") for name in ("train", "metadata"))
+    train = train_config(workflow, config)
     pictures = read_config(source / "configs" / "nuclei.json")
     inference = inference_config(read_config(source / "configs" / "inference.json"), train, pictures)
     weights = detached(trained.network.state_dict())
@@ -96,7 +101,8 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     torch.save(dict(weights), folder / "models" / "model.pt")
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
-    facts = _merged(metadata(read_config(source / "configs" / "metadata.json"), config, network, record), about)
+    of_task = stated(told) if config.get("task") == workflow["task"] and not reads_pictures(config) else NOTHING
+    facts = _merged(metadata(told, config, network, record, of_task), about)
     for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
         _write_json(folder / "configs" / f"{name}.json", content)
     (folder / "docs" / "README.md").write_text(card(facts, config, network, record), encoding="utf-8")
