@@ -84,8 +84,7 @@ def _submit(options: Namespace, say: Quiet) -> None:
 def _status(options: Namespace, say: Quiet) -> None:
     if options.wait:
         submission.wait(options.run)
-    found = submission.status(options.run)
-    say.table("job", list(found), [[str(value) for value in found.values()]])
+    say.result("job", **submission.status(options.run))
 
 
 def _abort(options: Namespace, say: Quiet) -> None:

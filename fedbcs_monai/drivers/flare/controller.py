@@ -1,5 +1,6 @@
 """FederatedController: the aggregator inside an NVFlare server."""
 
+import gc
 import math
 import shutil
 import time
@@ -17,6 +18,8 @@ from nvflare.app_common.utils.tensor_disk_offload_context import cleanup_tensor_
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
+from nvflare.fuel.utils.memory_utils import cleanup_memory
+from safetensors.torch import load_file
 
 from fedbcs_monai.config import load_config, read_config
 from fedbcs_monai.data.sites import PARTS
@@ -27,7 +30,8 @@ from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
-from fedbcs_monai.federated.guards import NUMBERS, objection
+from fedbcs_monai.federated.guards import NUMBERS
+from fedbcs_monai.federated.memory import give_back_freed_memory
 from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.federated.setup import set_up_server
 from fedbcs_monai.federated.traffic import size_bytes
@@ -35,7 +39,9 @@ from fedbcs_monai.federated.trained import WEIGHTS, write_model
 from fedbcs_monai.federated.trust import check_trusted
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, Update
-from fedbcs_monai.tensors import read_tensors, write_tensors
+from fedbcs_monai.tensors import write_tensors
+
+GO_ON = "when they are back, go on with `fedbcs flare resume`"
 
 
 class FederatedController(ModelController):  # type: ignore[misc]
@@ -51,6 +57,9 @@ class FederatedController(ModelController):  # type: ignore[misc]
         wait_s: how long to wait for the other sites when `min_responses` have answered.
         cross_site: in the end have every site evaluate what every other site trained in the last round.
         offload_mib: from this size of network on, updates wait for the aggregation on disk.
+
+    Raises:
+        UserError: nobody would have to answer, or a question would be waited for without end.
     """
 
     def __init__(
@@ -63,6 +72,14 @@ class FederatedController(ModelController):  # type: ignore[misc]
         offload_mib: int = 256,
     ) -> None:
         super().__init__(persistor_id="", ignore_result_error=True, task_check_period=0.2)
+        # 0 means to NVFlare: everybody, and for ever.
+        for name, value, least in (
+            ("min_responses", min_responses, 1),
+            ("round_timeout_s", round_timeout_s, 1),
+            ("wait_s", wait_s, 0),
+        ):
+            if value < least:
+                raise UserError(f"{name} is {value}: it must be {least} or more")
         self.run_id = run_id
         self.min_responses = min_responses
         self.round_timeout_s = round_timeout_s
@@ -84,6 +101,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
     def run(self) -> None:
         """Run the rounds that are left, test, and leave the results."""
         fobs.register(TensorDecomposer)
+        give_back_freed_memory()
         workspace = self.fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
         job = self.fl_ctx.get_job_id()
         here = read_site_file(Path(workspace.get_root_dir()))
@@ -92,6 +110,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         check_trusted(read_config(experiment), here.allow)
         config = load_config(experiment, {**here.overrides, "output": str(folder)})
         aggregator = set_up_server(config)
+        aggregator.least = self.min_responses
         resume = any((folder / "checkpoints").glob("*.json"))
         self._run = open_run(config, aggregator.state, torch.device("cpu"), resume, _Log(self))
         aggregator.state = self._run.point.state
@@ -113,7 +132,9 @@ class FederatedController(ModelController):  # type: ignore[misc]
         """Carry a broadcast to the sites; their updates, sorted by site name, are let go of one by one."""
         targets = self._targets(broadcast.task)
         if len(targets) < self.min_responses:
-            raise UserError(f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer")
+            raise UserError(
+                f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer; {GO_ON}"
+            )
         exchange = 0
         if broadcast.task not in NUMBERS:
             exchange = self._asked[1] + 1 if self._asked[0] == broadcast.round else 0
@@ -135,8 +156,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._absent = (self._absent - came.keys()) | late
         if len(came) < self.min_responses:
             raise UserError(
-                f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must; "
-                "when they are back, go on with `fedbcs flare resume`"
+                f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must; {GO_ON}"
             )
         if late:
             names = sorted(self._clients.get(client, client) for client in late)
@@ -147,12 +167,10 @@ class FederatedController(ModelController):  # type: ignore[misc]
         """Take an answer that is of the site that its client speaks for."""
         client, update = model.meta["client_name"], read_update(post_of(model))
         update = replace(update, weights=stored(update.weights), shared=stored(update.shared))
-        if any(site == update.site and other != client for other, site in self._clients.items()):
-            self.error(f"{client} says it is {update.site}, as another client does; its answer is not taken")
+        if objected := objection_to_name(self._clients, client, update.site):
+            self.error(f"{objected}; its answer is not taken")
             return False
-        if self._clients.setdefault(client, update.site) != update.site:
-            self.error(f"{client} was {self._clients[client]} and says it is {update.site}; its answer is not taken")
-            return False
+        self._clients[client] = update.site
         came[client] = update
         return True
 
@@ -169,7 +187,9 @@ class FederatedController(ModelController):  # type: ignore[misc]
             silent = set(targets) - came.keys()
             if len(came) >= self.min_responses and all(self._dead(client) or client in gone for client in silent):
                 self.cancel_all_tasks()
+            gc.collect()  # what NVFlare has sent lies in cycles of references, and elsewise stays for many rounds
             time.sleep(self._task_check_period)
+        cleanup_memory()
 
     def _dead(self, client: str) -> bool:
         return self.get_client_disconnect_time(client) is not None
@@ -213,7 +233,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         for model, file in WEIGHTS.items():
             number = rounds[model]
             if number not in answers:
-                broadcast = Broadcast(number, read_tensors(folder / file), {}, "test")
+                broadcast = Broadcast(number, load_file(folder / file), {}, "test")
                 answers[number] = aggregator.numbers(self._ask, broadcast)
             for update in answers[number]:
                 self._count(update)
@@ -226,7 +246,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
 
         def ask(broadcast: Broadcast) -> Iterator[Update]:
             for update in self._ask(broadcast):
-                if broadcast.task == "train" and objection(broadcast, update, aggregator.private) is None:
+                if broadcast.task == "train" and aggregator.objection(broadcast, update) is None:
                     write_tensors(self._local / f"{update.site}.safetensors", update.weights)
                 yield update
 
@@ -236,7 +256,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         """Write ``cross_site.csv``: every site's network of the last round, on every site's validation cases."""
         rows = []
         for file in sorted(self._local.glob("*.safetensors")):
-            broadcast = Broadcast(aggregator.state.round, read_tensors(file), {}, "evaluate")
+            broadcast = Broadcast(aggregator.state.round, load_file(file), {}, "evaluate")
             for update in aggregator.numbers(self._ask, broadcast):
                 rows.append((file.stem, update.site, update.metrics.get("val_dice", math.nan)))
         self._run.journal.write_table("cross_site.csv", ("model", "site", "val_dice"), rows)
@@ -267,6 +287,25 @@ class _Log(Watch):
 
     def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
         self.controller.info(f"round {round}: validation Dice {dict(scores)}")
+
+
+def objection_to_name(clients: Mapping[str, str], client: str, site: object) -> str | None:
+    """Why a client cannot speak for a site; None if it can.
+
+    >>> objection_to_name({"a": "Alder"}, "b", "Alder")
+    'b says it is Alder, as a does'
+
+    Args:
+        clients: from a client, which its certificate names, to the site that it has spoken for so far.
+        client: who has answered.
+        site: for whom it says it speaks.
+    """
+    if not isinstance(site, str):
+        return f"{client} says that its name is {site!r}"
+    if clients.get(client, site) != site:
+        return f"{client} was {clients[client]} and now says it is {site}"
+    others = [other for other, spoken in clients.items() if spoken == site and other != client]
+    return f"{client} says it is {site}, as {others[0]} does" if others else None
 
 
 def scores_in(update: Update) -> list[CaseScore]:

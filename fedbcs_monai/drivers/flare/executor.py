@@ -14,6 +14,7 @@ from nvflare.apis.utils.analytix_utils import create_analytic_dxo, send_analytic
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
+from nvflare.fuel.utils.memory_utils import cleanup_memory
 
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT
 from fedbcs_monai.drivers.flare.messages import model_of, post_of
@@ -21,6 +22,7 @@ from fedbcs_monai.drivers.flare.post import Post, read_post, write_post
 from fedbcs_monai.drivers.flare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.memory import give_back_freed_memory
 
 
 class SiteExecutor(Executor):  # type: ignore[misc]
@@ -44,6 +46,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         """Start the trainer with the job, and end it with the job."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
+            give_back_freed_memory()
             self._start(fl_ctx)
         elif event_type in (EventType.END_RUN, EventType.ABORT_TASK) and self._trainer:
             self._trainer.stop()
@@ -60,6 +63,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
             return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         self._track(answer, shareable, fl_ctx)
+        cleanup_memory()  # what NVFlare has sent before lies in cycles of references
         return FLModelUtils.to_shareable(model_of(answer))
 
     def _start(self, fl_ctx: FLContext) -> None:

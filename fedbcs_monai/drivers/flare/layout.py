@@ -1,5 +1,8 @@
 """Layout: where things lie in a job, in its results, and in the run folder of whoever submitted it."""
 
+import shutil
+from pathlib import Path
+
 EXPERIMENT = "experiment.json"
 """The configuration in a job, beside NVFlare's own."""
 
@@ -14,3 +17,16 @@ RECORD = "flare.json"
 
 JOB = "job"
 """In the run folder: the job as it was submitted."""
+
+TRACKED = ("tb_events", "mlflow.db")
+"""What NVFlare's trackers leave: a folder for TensorBoard with one in it for each site, a database of MLflow's."""
+
+
+def keep_tracked(results: Path, folder: Path) -> None:
+    """Copy what NVFlare's trackers left among a job's results into ``tracked`` in a run folder."""
+    for found in (path for name in TRACKED for path in results.rglob(name)):
+        (folder / "tracked").mkdir(exist_ok=True)
+        if found.is_dir():
+            shutil.copytree(found, folder / "tracked" / found.name, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(found, folder / "tracked" / found.name)

@@ -15,8 +15,19 @@ from fedbcs_monai.drivers.flare.site_file import NAME, TEXT
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.tensors import write_atomically
 
-ALLOWED = "fedbcs_monai.drivers.flare."
+ALLOWED = tuple(
+    f"fedbcs_monai.drivers.flare.{name}"
+    for name in (
+        "controller.FederatedController",
+        "executor.SiteExecutor",
+        "statistics.SiteStatistics",
+    )
+)
 """The classes that a job of ours names; none of them takes a command or a path from the job."""
+
+LAUNCHER = "nvflare.app_common.job_launcher.client_process_launcher.ClientProcessJobLauncher"
+OUR_LAUNCHER = "fedbcs_monai.drivers.flare.launcher.SiteLauncher"
+"""What starts a job at a site, in the resources of its kit."""
 
 PRIVACY = {
     "scopes": [
@@ -35,7 +46,7 @@ PRIVACY = {
 def write_policy(kit: Path, sites: Path | None = None) -> list[Path]:
     """Let a party run our jobs: the class allow list, a privacy policy, and a site file to fill in.
 
-    What is there already is kept: the allow list grows by one entry, and files that exist are left as they are.
+    What is there already is kept: the allow list grows by three entries, and files that exist are left as they are.
 
     Args:
         kit: a startup kit of a server or a site, the folder that holds ``startup`` and ``local``.
@@ -64,15 +75,21 @@ def _site_file(sites: Path | None) -> str:
 
 
 def allow(local: Path) -> Path:
-    """Name our classes in the resources of a kit: in ``resources.json`` where there is one, else in the provisioned."""
+    """Name our classes in the resources of a kit: in ``resources.json`` where there is one, else in the provisioned.
+
+    They are allowed in jobs, and where NVFlare starts a site's job as a process, `SiteLauncher` does it.
+    """
     own, provisioned = local / WorkspaceConstants.RESOURCES_CONFIG, local / WorkspaceConstants.DEFAULT_RESOURCES_CONFIG
     file: Path = provisioned if provisioned.exists() and not own.exists() else own
     try:
         resources: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         allowed = resources.setdefault(CLASS_ALLOW_LIST, list(DEFAULT_CLASS_ALLOW_LIST))
-        if ALLOWED not in allowed and "*" not in allowed:
-            allowed.append(ALLOWED)
-    except (ValueError, AttributeError) as error:
+        if "*" not in allowed:
+            allowed += [name for name in ALLOWED if name not in allowed]
+        for component in resources.get("components", []):
+            if component["path"] == LAUNCHER:
+                component["path"] = OUR_LAUNCHER
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); mend or restore it") from None
     write_atomically(file, (json.dumps(resources, indent=2) + "\n").encode())
     return file

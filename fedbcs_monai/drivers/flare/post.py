@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fedbcs_monai.messages import Broadcast, Update
-from fedbcs_monai.tensors import Tensors, prefixed, under, write_tensors
+from fedbcs_monai.tensors import Tensors, prefixed, under
 
 
 class Post(NamedTuple):
@@ -54,8 +55,12 @@ def read_update(post: Post) -> Update:
 
 
 def write_post(path: Path, post: Post) -> None:
-    """Write a message; the file is whole as soon as it is there."""
-    write_tensors(path, post.tensors, {"head": json.dumps(post.head)})
+    """Write a message; the file is whole as soon as it is there, though it may not outlive a crash of the machine."""
+    head = {"head": json.dumps(post.head)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    save_file({name: tensor.contiguous() for name, tensor in post.tensors.items()}, temporary, head)
+    temporary.replace(path)
 
 
 def read_post(path: Path) -> Post:

@@ -4,6 +4,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class JobRecipe(Recipe):  # type: ignore[misc]
 
     def __init__(self, config: Mapping[str, Any], name: str, min_clients: int) -> None:
         require_all(config)
+        if min_clients < 1:
+            raise UserError(f"min_responses is {min_clients}: it must be 1 or more")
         self.job = FedJob(name=name, min_clients=min_clients)
         self.job.set_app_packages(["fedbcs_monai"])
         self._sites = config.get("sites")
@@ -112,6 +115,8 @@ class FedBCSRecipe(JobRecipe):
         self.job.to_server({"server": {"task_request_interval": poll_s}})
         self.job.to_clients(SiteExecutor(self.run_id, restarts), tasks=["*"])
         for tracker in track:
+            if find_spec(tracker) is None:
+                raise UserError(f"{tracker} is not installed: pip install 'fedbcs-monai[track]'")
             add_experiment_tracking(self, tracker)
         if track:
             self.job.to_clients(ConvertToFedEvent([ANALYTIC_EVENT_TYPE]))

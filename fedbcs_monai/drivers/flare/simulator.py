@@ -9,7 +9,7 @@ from nvflare.recipe import SimEnv
 
 from fedbcs_monai.config import require
 from fedbcs_monai.data import read_sites
-from fedbcs_monai.drivers.flare.layout import STATISTICS
+from fedbcs_monai.drivers.flare.layout import STATISTICS, keep_tracked
 from fedbcs_monai.drivers.flare.recipe import FedBCSRecipe, JobRecipe, StatisticsRecipe
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.journal import check_folder, clear_run
@@ -37,6 +37,7 @@ def simulate(config: Mapping[str, Any], *, overwrite: bool = False, log: str = "
     recipe = FedBCSRecipe(config, **options)
     root = _simulated(config, recipe, folder, log)
     shutil.copytree(root / "fedbcs" / "runs" / recipe.run_id, folder, dirs_exist_ok=True)
+    keep_tracked(root, folder)
     return folder
 
 

@@ -3,30 +3,35 @@
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from nvflare.fuel.flare_api.api_spec import (
     AuthenticationError,
     AuthorizationError,
+    CommandError,
     InternalError,
     InvalidJobDefinition,
     JobNotDone,
     JobNotFound,
     JobNotRunning,
+    JobTimeout,
     NoConnection,
+    NoReply,
+    SessionClosed,
 )
 from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 
-from fedbcs_monai.drivers.flare.layout import JOB, RECORD, RESULTS, STATISTICS
+from fedbcs_monai.drivers.flare.layout import JOB, RECORD, RESULTS, STATISTICS, keep_tracked
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.journal import check_folder
 from fedbcs_monai.tensors import write_atomically
 
 REFUSALS = (
-    *(AuthenticationError, AuthorizationError, InternalError, InvalidJobDefinition),
-    *(JobNotDone, JobNotFound, JobNotRunning),
+    *(AuthenticationError, AuthorizationError, CommandError, InternalError, InvalidJobDefinition),
+    *(JobNotDone, JobNotFound, JobNotRunning, JobTimeout, NoReply, SessionClosed),
 )
 """What a server answers a user who can mend it."""
 
@@ -59,7 +64,8 @@ def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
 def resume(folder: Path, patience_s: float = 30.0) -> str:
     """Submit the job of a run again: the server goes on from its newest checkpoint, the sites from what they kept.
 
-    The job before is aborted where it still runs. After a server's death it counts as running for ever, and cannot be.
+    The job before is aborted where it still runs, and waited for, since it writes into the same folder. After the death
+    of its server it counts as running for ever, and cannot be aborted.
 
     Returns:
         The new job's id.
@@ -68,13 +74,14 @@ def resume(folder: Path, patience_s: float = 30.0) -> str:
     with session(kit, patience_s) as server:
         with suppress(*REFUSALS, RuntimeError):
             server.abort_job(jobs[-1])
+            server.wait_for_job(jobs[-1], timeout=patience_s)
         submitted = str(server.submit_job(str((folder / JOB).absolute())))
     _note(folder, kit, [*jobs, submitted])
     return submitted
 
 
 def status(folder: Path, patience_s: float = 30.0) -> Mapping[str, Any]:
-    """What the server says of a run's newest job: ``job``, ``status``, ``submitted`` and ``duration``."""
+    """What the server says of a run's newest job: ``job`` (its id), ``status``, ``submitted`` and ``duration``."""
     kit, jobs = _read(folder)
     with session(kit, patience_s) as server:
         meta = server.get_job_meta(jobs[-1])
@@ -102,7 +109,7 @@ def abort(folder: Path, patience_s: float = 30.0) -> str:
 
 
 def download(folder: Path, patience_s: float = 30.0) -> Path:
-    """Fetch the results of a run's newest job into its run folder."""
+    """Fetch the results of a run's newest job into its run folder, and what NVFlare's trackers have left."""
     kit, jobs = _read(folder)
     with session(kit, patience_s) as server:
         fetched = Path(server.download_job_result(jobs[-1], str(folder / "download")))
@@ -113,6 +120,7 @@ def download(folder: Path, patience_s: float = 30.0) -> Path:
         shutil.copytree(runs.parent, folder, dirs_exist_ok=True)
     if statistics:
         shutil.copyfile(statistics, folder / STATISTICS)
+    keep_tracked(fetched, folder)
     shutil.rmtree(folder / "download")
     return folder
 
@@ -126,7 +134,8 @@ def session(kit: Path, patience_s: float) -> Iterator[Session]:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{kit}: is no startup kit of an admin, which holds startup/fed_admin.json") from None
     try:
-        opened = new_secure_session(user, str(kit.absolute()), timeout=patience_s)
+        with redirect_stdout(StringIO()):  # it says that it connects
+            opened = new_secure_session(user, str(kit.absolute()), timeout=patience_s)
     except NoConnection as error:
         raise UserError(
             f"{kit}: the server cannot be reached ({error}); is it running, and is its name known?"

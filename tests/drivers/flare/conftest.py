@@ -7,12 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from fedbcs_monai.cli import main
+from fedbcs_monai.config import plain
 from fedbcs_monai.federated.checkpoint import read_checkpoint
 
 PATIENCE_S = 900
@@ -20,10 +23,15 @@ PATIENCE_S = 900
 
 SITES = ("Alder", "Birch", "Cedar")
 SERVER, ADMIN = "localhost", "admin@coordinator.org"
+PROMPT = ["--min-responses", "3", "--wait-s", "600", "--round-timeout-s", "1800"]
+"""Nobody is done without."""
 
 
 class Consortium:
     """What provisioning has written, and the processes that run from it."""
+
+    job, trainer = "nvflare.private.fed.app.client.worker_process", "fedbcs_monai.drivers.flare.trainer"
+    """Modules that a site runs."""
 
     def __init__(self, folder: Path, sites: Path) -> None:
         from fedbcs_monai.drivers.flare.environments import write_project
@@ -69,37 +77,66 @@ class Consortium:
                 )
         self.wait_until(lambda: set(SITES) <= self._connected(), "every site is connected")
 
-    def kill(self, name: str) -> None:
-        """Kill a party and all processes of its jobs, as a power cut would."""
+    def family(self, name: str):
+        """All processes of a party, those of its jobs first."""
         import psutil
 
-        process = self._processes.pop(name)
-        for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            one.kill()
-        process.wait()
+        process = psutil.Process(self._processes[name].pid)
+        return [*process.children(recursive=True)[::-1], process]
+
+    def process(self, name: str, module: str):
+        """The process of a party that runs a module; None if there is none."""
+        import psutil
+
+        for process in self.family(name):
+            try:
+                if module in process.cmdline():
+                    return process
+            except psutil.Error:  # it has just gone
+                continue
+        return None
+
+    def kill(self, name: str) -> None:
+        """Kill a party and all processes of its jobs, as a power cut would."""
+        for process in self.family(name):
+            process.kill()
+        self._processes.pop(name).wait()
+
+    def kill_process(self, name: str, module: str) -> None:
+        """Kill the process of a party that runs a module, and nothing else."""
+        self.wait_until(lambda: self.process(name, module), f"{name} has a process that runs {module}")
+        self.process(name, module).kill()
+
+    @contextmanager
+    def standing_still(self, name: str):
+        """Stop all processes of a party for a while, as a machine that hangs does."""
+        stopped = self.family(name)
+        for process in stopped:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill everybody."""
         for name in list(self._processes):
             self.kill(name)
 
-    def trainer(self, name: str) -> int | None:
-        """The process that trains at a site."""
-        import psutil
-
-        for process in psutil.Process(self._processes[name].pid).children(recursive=True):
-            if "fedbcs_monai.drivers.flare.trainer" in process.cmdline():
-                return process.pid
-        return None
-
-    def kill_trainer(self, name: str) -> None:
-        """Kill the process that trains at a site."""
-        self.wait_until(lambda: self.trainer(name), f"{name} has a trainer")
-        os.kill(self.trainer(name), signal.SIGKILL)
+    def submit(self, config, folder: Path, options=PROMPT) -> tuple[str, Path]:
+        """Export a configuration and submit it: the run's id, and the run folder."""
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(plain(config)))
+        job, run = folder / "job", folder / "run"
+        assert main(["flare", "export", str(folder / "config.json"), "-o", str(job), "-q", *options]) == 0
+        assert main(["flare", "submit", str(job), "--startup-kit", str(self.admin), "-o", str(run), "-q"]) == 0
+        server = json.loads((job / "app" / "config" / "config_fed_server.json").read_text())
+        return server["workflows"][0]["args"]["run_id"], run
 
     def logs(self, name: str) -> str:
         """All that a party has logged."""
-        return "".join(path.read_text(errors="replace") for path in (self.kits / name).rglob("*log*.txt"))
+        return "".join(path.read_text(errors="replace") for path in (self.kits / name).rglob("*log*") if path.is_file())
 
     def wait_until(self, holds, what: str) -> None:
         """Wait for something to hold."""
@@ -141,6 +178,18 @@ def consortium(tmp_path_factory, nuclei_sites):
         yield parties
     finally:
         parties.stop()
+
+
+@pytest.fixture(scope="session")
+def finished():
+    """Wait for a run and fetch it; what its server says of it."""
+
+    def fetch(run: Path):
+        assert main(["flare", "status", str(run), "--wait", "-q"]) == 0
+        assert main(["flare", "download", str(run), "-q"]) == 0
+        return json.loads((run / "summary.json").read_text())
+
+    return fetch
 
 
 @pytest.fixture(scope="session")
