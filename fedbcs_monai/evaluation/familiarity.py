@@ -89,9 +89,9 @@ def told(question: str, styles: Tensor, sent: Tensors) -> Told:
     covariance, mean = styles.T.cov().reshape(2 * styles.shape[1:]), styles.mean(0)
     if question == STYLES:
         return Told({"mean": mean, "covariance": covariance}, {"cases": count})
-    freedom = float(sent.get("freedom", count - 1))
+    degrees = float(sent.get("freedom", count - 1))
     usual = torch.tensor(
-        [_from_others(style, mean, count, sent.get("covariance", covariance), freedom) for style in styles]
+        [_from_others(style, mean, count, sent.get("covariance", covariance), degrees) for style in styles]
     )
     return Told({}, {"cases": count, "usual": float(usual.mean()), "usual_variance": float(usual.var())})
 

@@ -18,7 +18,6 @@ from nvflare.app_common.utils.tensor_disk_offload_context import cleanup_tensor_
 from nvflare.app_common.workflows.model_controller import ModelController
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
-from nvflare.fuel.utils.memory_utils import cleanup_memory
 from safetensors.torch import load_file
 
 from fedbcs_monai.config import load_config, read_config
@@ -30,7 +29,9 @@ from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.guards import NUMBERS
+from fedbcs_monai.federated.known import write_familiarity
 from fedbcs_monai.federated.memory import give_back_freed_memory
 from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.federated.setup import set_up_server
@@ -38,7 +39,7 @@ from fedbcs_monai.federated.traffic import size_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, write_model
 from fedbcs_monai.federated.trust import check_trusted
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Ask, Broadcast, Update
+from fedbcs_monai.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.tensors import write_tensors
 
 GO_ON = "when they are back, go on with `fedbcs flare resume`"
@@ -120,6 +121,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 self._run.began = time.perf_counter() - self._run.point.history["seconds"]
                 self._run.rounds(aggregator, self._keeping(aggregator) if self.cross_site else self._ask)
                 self._test(aggregator)
+                self._familiarity(aggregator)
                 if self.cross_site:
                     self._cross_site(aggregator)
         finally:
@@ -189,7 +191,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 self.cancel_all_tasks()
             gc.collect()  # what NVFlare has sent lies in cycles of references, and elsewise stays for many rounds
             time.sleep(self._task_check_period)
-        cleanup_memory()
+        gc.collect()
 
     def _dead(self, client: str) -> bool:
         return self.get_client_disconnect_time(client) is not None
@@ -240,6 +242,12 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 rows += [(model, update.site, score) for score in scores_in(update)]
         trained = [site for site, counts in self._counts.items() if counts["train"]]
         run.finish(type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())))
+
+    def _familiarity(self, aggregator: Aggregator) -> None:
+        """Learn how cases look at the sites to the selected model, and write it beside that."""
+        selected = self._run.journal.folder / WEIGHTS["selected"]
+        state = State(self._selected, load_file(selected), {})
+        write_familiarity(selected, learn_familiarity(replace(aggregator, state=state), self._ask))
 
     def _keeping(self, aggregator: Aggregator) -> Ask:
         """Ask, and keep the networks that the sites trained in the newest round, for `_cross_site`."""

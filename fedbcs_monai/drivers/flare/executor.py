@@ -1,5 +1,6 @@
 """SiteExecutor: NVFlare's client hands a site's questions to the trainer and its answers to the server."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from nvflare.apis.utils.analytix_utils import create_analytic_dxo, send_analytic
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
-from nvflare.fuel.utils.memory_utils import cleanup_memory
 
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT
 from fedbcs_monai.drivers.flare.messages import model_of, post_of
@@ -63,7 +63,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
             return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         self._track(answer, shareable, fl_ctx)
-        cleanup_memory()  # what NVFlare has sent before lies in cycles of references
+        gc.collect()  # what NVFlare has sent before lies in cycles of references
         return FLModelUtils.to_shareable(model_of(answer))
 
     def _start(self, fl_ctx: FLContext) -> None:

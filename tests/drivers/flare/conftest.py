@@ -197,7 +197,7 @@ def assert_same_run():
     """Compare a run of NVFlare's with one in one process: models, prototypes and every number that trained."""
 
     def same(flare: Path, one_process: Path) -> None:
-        for name in ("model.safetensors", "last.safetensors"):
+        for name in ("model.safetensors", "last.safetensors", "model.familiarity.safetensors"):
             assert (flare / name).read_bytes() == (one_process / name).read_bytes(), name
         states = [read_checkpoint(folder / "checkpoints").state for folder in (flare, one_process)]
         assert states[0].round == states[1].round
