@@ -1,6 +1,7 @@
 """Memory: how much a process holds and has held at most, and whether it gives back what it frees."""
 
 import ctypes
+import sys
 import gc
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,8 @@ def give_back_freed_memory() -> None:
 
 
 def _tune(parameters: Mapping[int, int]) -> None:
+    if sys.platform != "linux":
+        return
     library = ctypes.CDLL(None)
     if hasattr(library, "gnu_get_libc_version"):
         for parameter, value in parameters.items():
