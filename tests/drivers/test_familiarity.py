@@ -88,8 +88,8 @@ def test_whoever_wants_to_tell_nothing_tells_nothing(tiny):
     assert not familiarity_file(model_of(folder)).exists()
 
 
-def test_sites_with_two_cases_tell_nothing(tiny_prostate):
-    folder = train(tiny_prostate | {"rounds": 1, "examples": 0})
+def test_sites_with_two_cases_tell_nothing(tiny_prostate, tmp_path):
+    folder = train(tiny_prostate | {"rounds": 1, "examples": 0, "output": str(tmp_path / "run")})
     assert not familiarity_file(model_of(folder)).exists()
     with pytest.raises(UserError, match="no site has the 3 cases that it takes"):
         add_familiarity(folder, device="cpu")

@@ -86,6 +86,6 @@ def test_resumed_equals_straight_through(run, tmp_path):
     train(config | {"rounds": 1})
     train(config, resume=True)
     names = [path.relative_to(folder) for path in folder.rglob("*.safetensors") if "checkpoints" not in path.parts]
-    assert len(names) == 8
+    assert len(names) == 9
     assert all((folder / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
     assert (folder / "scores.csv").read_bytes() == (tmp_path / "scores.csv").read_bytes()

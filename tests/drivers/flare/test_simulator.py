@@ -48,8 +48,8 @@ def test_every_method_gives_the_bits_of_training_in_one_process(method, tiny, si
 
 
 @pytest.mark.slow
-def test_so_does_the_other_task(tiny_prostate, simulated, assert_same_run):
-    config = {**tiny_prostate, "examples": 0, "threads": 1}
+def test_so_does_the_other_task(tiny_prostate, simulated, assert_same_run, tmp_path):
+    config = {**tiny_prostate, "examples": 0, "threads": 1, "output": str(tmp_path / "one_process")}
     assert_same_run(simulated(config), train(config))
 
 
