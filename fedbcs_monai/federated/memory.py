@@ -1,8 +1,8 @@
 """Memory: how much a process holds and has held at most, and whether it gives back what it frees."""
 
 import ctypes
-import sys
 import gc
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
