@@ -24,7 +24,7 @@ from fedbcs_monai.data.sites import sha256
 from fedbcs_monai.data.synthetic import SITES, UNSEEN, synthesise
 from fedbcs_monai.drivers.simulate import ask_in_process
 from fedbcs_monai.federated import site as site_module
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.aggregator import aggregator_of
 from fedbcs_monai.federated.checkpoint import Checkpoint, write_checkpoint
 from fedbcs_monai.federated.journal import Journal
 from fedbcs_monai.federated.setup import Federation, set_up
@@ -164,7 +164,8 @@ def run(federation: Federation, config: dict[str, Any], journal: Journal, rounds
     def heard(broadcast: Broadcast, update: Update) -> None:
         journal.log(broadcast.round, update.site, update.metrics)
 
-    aggregator = Aggregator(federation.method, federation.start, heard)
+    aggregator = aggregator_of(federation.method, federation.network, federation.start)
+    aggregator.heard = heard
     for number in range(1 + rounds):
         watch = Stopwatch()
         with timed(watch, federation), watch.part("rest"):
