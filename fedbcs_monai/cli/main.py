@@ -113,6 +113,10 @@ def _sites(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     sites.add_argument("--folds", type=int, default=0, help="k folds instead of 64/16/20 train/validation/test")
     sites.add_argument("--seed", type=int, default=0, help="of the split")
     sites.add_argument("--unseen", nargs="+", default=[], metavar="SITE", help="sites that are only tested")
+    sites.add_argument(
+        "--train-share", type=float, default=1.0, metavar="SHARE",
+        help="list this share of each site's training patients alone, as 0.25 (default: 1)",
+    )  # fmt: skip
     sites.add_argument("--modality", default="", help="such as MR or H&E, for reports")
     sites.add_argument("--overwrite", action="store_true", help="replace the site list")
     _loudness(sites)

@@ -21,6 +21,7 @@ def run(options: Namespace) -> None:
             folds=options.folds,
             seed=options.seed,
             unseen=options.unseen,
+            train_share=options.train_share,
             modality=options.modality,
             progress=progress,
         )

@@ -43,6 +43,7 @@ def list_sites(
     folds: int = 0,
     seed: int = 0,
     unseen: Sequence[str] = (),
+    train_share: float = 1.0,
     modality: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[SiteData]:
@@ -59,6 +60,8 @@ def list_sites(
         folds: 0 for fixed parts, or the number of cross-validation folds, three or more.
         seed: another seed, another split.
         unseen: sites kept whole for testing.
+        train_share: share of each site's training patients that is listed, above 0 to 1, rounded, one at least; for
+            experiments with few labels. Validation and test cases stay, and a smaller share is part of a larger one.
         modality: written into every site, for the reader.
         progress: called with the cases checked and their total.
 
@@ -68,6 +71,10 @@ def list_sites(
     folder = Path(folder)
     if folds and folds < 3:
         raise UserError(f"{folds} folds leave nothing to train on: use 3 or more, or 0 for fixed parts")
+    if not 0 < train_share <= 1:
+        raise UserError(f"train share {train_share}: it must be above 0, and 1 at most")
+    if folds and train_share < 1:
+        raise UserError(f"train share {train_share}: goes with fixed parts, not with {folds} folds")
     problems: list[str] = []
     pairs = _pairs(folder, problems)
     sites = sorted({pair.site for pair in pairs})
@@ -83,7 +90,9 @@ def list_sites(
         except UserError as error:
             problems.append(str(error))
         else:
-            split = tuple(replace(case, split=parts[case.patient]) for name, case in cases if name == site)
+            parts = _thinned(parts, train_share)
+            kept = [case for name, case in cases if name == site and case.patient in parts]
+            split = tuple(replace(case, split=parts[case.patient]) for case in kept)
             listed.append(SiteData(site, modality, folder.absolute(), split))
     _raise(folder, problems)
     return listed
@@ -115,6 +124,13 @@ def split_patients(patients: Iterable[str], site: str, folds: int = 0, seed: int
     test, val = max(1, round(0.20 * len(ordered))), max(1, round(0.16 * len(ordered)))
     splits = ["test"] * test + ["val"] * val + ["train"] * (len(ordered) - test - val)
     return dict(zip(ordered, splits, strict=True))
+
+
+def _thinned(parts: dict[str, str], share: float) -> dict[str, str]:
+    """The parts with the first of the training patients alone."""
+    train = [patient for patient, part in parts.items() if part == "train"]
+    dropped = set(train[max(1, round(share * len(train))) :])
+    return {patient: part for patient, part in parts.items() if patient not in dropped}
 
 
 def _pairs(folder: Path, problems: list[str]) -> list[_Pair]:

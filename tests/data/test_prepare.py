@@ -73,6 +73,21 @@ def test_an_unseen_site_is_for_testing_only(folder):
     assert north.folds == 3
 
 
+def test_a_share_of_the_training_patients(folder):
+    for number in range(10):
+        save_pair(folder / "east", str(number), 200 + number)
+    whole, half, least = (splits(list_sites(folder, train_share=share))["east"] for share in (1.0, 0.5, 0.01))
+    assert [list(parts.values()).count("train") for parts in (whole, half, least)] == [6, 3, 1]
+    assert least.items() <= half.items() <= whole.items()
+    assert all(part == "train" for case, part in whole.items() if case not in least)
+
+
+@pytest.mark.parametrize(("wrong", "folds"), [(0, 0), (1.5, 0), (-1, 0), (0.5, 5)])
+def test_a_share_that_cannot_be(folder, wrong, folds):
+    with pytest.raises(UserError, match=f"train share {wrong}"):
+        list_sites(folder, folds=folds, train_share=wrong)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
