@@ -2,7 +2,7 @@
 
     python benchmarks/round.py
 
-Runs the in-process driver's parts (`set_up`, `ask_in_process`, `Aggregator`, `Journal`, `write_checkpoint`) on made-up
+Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `Journal`, `write_checkpoint`) on made-up
 nuclei of four sites, as `fedbcs train` does between two evaluations, and stops the time of each part from outside.
 """
 
