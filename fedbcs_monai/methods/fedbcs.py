@@ -38,7 +38,8 @@ class FedBCS(Method):
     Args:
         tau: temperature of the contrast (authors: 0.005 histology, 0.4 prostate). Below 0.05 the gradient is some
             1/tau times that of the segmentation loss, and a warning is given.
-        weight: weight of the prototype loss; 0 is FedAvg.
+        weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be three times the
+            segmentation loss and costs validation Dice (docs/results.md).
         warmup: rounds before the prototype loss begins.
         anchors: pixels that are aligned: ``foreground`` (authors' code) or ``all``.
         anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
@@ -51,7 +52,7 @@ class FedBCS(Method):
     """
 
     tau: float = 0.4
-    weight: float = 1.0
+    weight: float = 0.1
     warmup: int = 0
     anchors: str = "foreground"
     anchors_per_class: int = 0
