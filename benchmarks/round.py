@@ -2,8 +2,8 @@
 
     python benchmarks/round.py
 
-Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `Journal`, `write_checkpoint`) on made-up
-nuclei of four sites, as `fedbcs train` does between two evaluations, and stops the time of each part from outside.
+Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `Journal`, `write_checkpoint`) on
+made-up nuclei of four sites, as `fedbcs train` does between two evaluations, and stops the time of each part from outside.
 """
 
 import argparse
