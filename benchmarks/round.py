@@ -3,7 +3,7 @@
     python benchmarks/round.py
 
 Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `Journal`, `write_checkpoint`) on
-made-up nuclei of four sites, as `fedbcs train` does between two evaluations, and stops the time of each part from outside.
+made-up nuclei of four sites, as `fedbcs train` does between two evaluations, and times each part from outside.
 """
 
 import argparse
