@@ -86,7 +86,10 @@ VARIANTS = {
     "fsr": Variant("FSR only, adaptive gate", FedAvg, FSR),
     "cdpa": Variant("CDPA only", FedBCS, CDPA),
     "fedbcs": Variant("FedBCS", FedBCS, {**FSR, **CDPA}),
-    "fedbcs_all": Variant('FedBCS, anchors="all"', lambda: FedBCS(anchors="all"), {**FSR, **CDPA}),
+    "fedbcs_foreground": Variant(
+        "FedBCS, every foreground pixel", lambda: FedBCS(anchors="foreground", anchors_per_class=0), {**FSR, **CDPA}
+    ),
+    "fedbcs_all": Variant("FedBCS, every pixel", lambda: FedBCS(anchors_per_class=0), {**FSR, **CDPA}),
     "fedbcs_built": Variant("FedBCS, map built in full", BuiltFedBCS, {**FSR, **CDPA}),
 }
 PLAIN = "fedbcs_built"
@@ -204,7 +207,7 @@ def check(setting: Setting, names: Sequence[str]) -> None:
     if PLAIN not in names:
         return
     losses, batch = [], make_batch(setting)
-    for method in (FedBCS(), BuiltFedBCS()):
+    for method in (FedBCS(anchors_per_class=0), BuiltFedBCS(anchors_per_class=0)):
         local = make_local(VARIANTS[PLAIN], setting)
         method.begin(local)
         losses.append(method.loss(local, batch).item())

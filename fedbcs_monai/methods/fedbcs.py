@@ -41,8 +41,9 @@ class FedBCS(Method):
         weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be three times the
             segmentation loss and costs validation Dice (docs/results.md).
         warmup: rounds before the prototype loss begins.
-        anchors: pixels that are aligned: ``foreground`` (authors' code) or ``all``.
-        anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
+        anchors: pixels that are aligned: of ``all`` classes (eq. 15), or of the ``foreground`` (authors' code), which
+            draws doubtful pixels to the foreground and costs validation Dice where that is sparse (docs/results.md).
+        anchors_per_class: at most so many random pixels a class and batch; 0: all of them (paper and authors).
         clamp: cut the contrast as the authors' code does, which kills its gradient at small tau.
         consistency: ``mean`` over the D dimensions (authors' code) or ``sum`` (eq. 16).
         streams: ``mean`` of encoder and decoder (authors' code) or ``sum`` (eq. 16).
@@ -54,8 +55,8 @@ class FedBCS(Method):
     tau: float = 0.4
     weight: float = 0.1
     warmup: int = 0
-    anchors: str = "foreground"
-    anchors_per_class: int = 0
+    anchors: str = "all"
+    anchors_per_class: int = 512
     clamp: bool = False
     consistency: str = "mean"
     streams: str = "mean"

@@ -90,6 +90,11 @@ def dice_ce():
     )
 
 
+def published(**fields):
+    """FedBCS with the weight and the anchors of its authors' code."""
+    return FedBCS(**{"weight": 1, "anchors": "foreground", "anchors_per_class": 0, **fields})
+
+
 def begun(method, network, shared=None, round=2, batches=(), epochs=1, criterion=cross_entropy, lr=0.0):
     """A round at a site, after `begin`."""
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
@@ -133,7 +138,7 @@ def pull(method, batch, shared, round=2):
 @pytest.mark.parametrize("tau", [0.005, 0.4])
 def test_losses_and_gradients_are_those_of_the_published_code(tau):
     network = Published()
-    _, losses = published_losses(FedBCS(weight=1, tau=tau, clamp=True), network, published_prototypes())
+    _, losses = published_losses(published(tau=tau, clamp=True), network, published_prototypes())
     close(losses.detach().double(), f"out_loss_t{tau}")
     losses.sum().backward()
     for k in range(4):
@@ -145,9 +150,9 @@ def test_losses_and_gradients_are_those_of_the_published_code(tau):
 
 @pytest.mark.filterwarnings("ignore:tau 0.005")
 def test_the_exact_contrast_agrees_where_the_published_one_does_not_saturate():
-    _, losses = published_losses(FedBCS(weight=1, tau=0.4), Published(), published_prototypes())
+    _, losses = published_losses(published(tau=0.4), Published(), published_prototypes())
     close(losses.detach().double(), "out_loss_t0.4")
-    _, losses = published_losses(FedBCS(weight=1, tau=0.005), Published(), published_prototypes())
+    _, losses = published_losses(published(tau=0.005), Published(), published_prototypes())
     np.testing.assert_allclose(losses.detach(), [2.7796, 0.8667, 0.8882], atol=1e-4)
 
 
@@ -178,37 +183,35 @@ BACKGROUND = math.log(1 + math.exp(-1))
 
 
 def test_foreground_pixels_are_pulled_to_their_class_and_pushed_from_the_other():
-    assert pull(FedBCS(weight=1, tau=1), WORKED, AXES) == pytest.approx(FOREGROUND, abs=1e-6)
+    assert pull(published(tau=1), WORKED, AXES) == pytest.approx(FOREGROUND, abs=1e-6)
 
 
 def test_all_anchors_are_averaged_over_classes():
-    assert pull(FedBCS(weight=1, tau=1, anchors="all"), WORKED, AXES) == pytest.approx(
-        (FOREGROUND + BACKGROUND) / 2, abs=1e-6
-    )
+    assert pull(published(tau=1, anchors="all"), WORKED, AXES) == pytest.approx((FOREGROUND + BACKGROUND) / 2, abs=1e-6)
     twice = pixels((1, 0), (1, 0), (1, 0), (0.6, 0.8), classes=[0, 0, 0, 1])
-    assert pull(FedBCS(weight=1, tau=1, anchors="all"), twice, AXES) == pytest.approx(
-        (FOREGROUND + BACKGROUND) / 2, abs=1e-6
-    )
+    assert pull(published(tau=1, anchors="all"), twice, AXES) == pytest.approx((FOREGROUND + BACKGROUND) / 2, abs=1e-6)
 
 
 def test_several_clusters_are_positives_together_and_their_mean_is_the_target():
     shared = prototypes(c0=[[-1, 0]], c1=[[1, 0], [0, 1]])
     contrast = math.log(math.exp(0.6) + math.exp(0.8) + math.exp(-0.6)) - math.log(math.exp(0.6) + math.exp(0.8))
-    assert pull(FedBCS(weight=1, tau=1), WORKED, shared) == pytest.approx(contrast + (0.1**2 + 0.3**2) / 2, abs=1e-6)
+    assert pull(published(tau=1), WORKED, shared) == pytest.approx(contrast + (0.1**2 + 0.3**2) / 2, abs=1e-6)
 
 
 def test_sums_are_means_times_streams_and_dimensions():
     only = prototypes(c1=[[0, 1]])  # without a negative there is consistency alone
-    mean = pull(FedBCS(), WORKED, only)
-    assert pull(FedBCS(streams="sum"), WORKED, only) == pytest.approx(2 * mean, abs=1e-6)
-    assert pull(FedBCS(consistency="sum"), WORKED, only) == pytest.approx(2 * mean, abs=1e-6)  # two dimensions
+    mean = pull(published(), WORKED, only)
+    assert pull(published(streams="sum"), WORKED, only) == pytest.approx(2 * mean, abs=1e-6)
+    assert pull(published(consistency="sum"), WORKED, only) == pytest.approx(2 * mean, abs=1e-6)  # two dimensions
     wide = pixels((1, 0, 0), (0, 1, 0), classes=[0, 1])
     three = prototypes(c1=[[0, 0, 1]])
-    assert pull(FedBCS(consistency="sum"), wide, three) == pytest.approx(3 * pull(FedBCS(), wide, three), abs=1e-6)
+    assert pull(published(consistency="sum"), wide, three) == pytest.approx(
+        3 * pull(published(), wide, three), abs=1e-6
+    )
 
 
 def test_weight_multiplies_the_prototype_loss():
-    assert pull(FedBCS(tau=1, weight=0.5), WORKED, AXES) == pytest.approx(FOREGROUND / 2, abs=1e-6)
+    assert pull(published(tau=1, weight=0.5), WORKED, AXES) == pytest.approx(FOREGROUND / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize("anchors", ["foreground", "all"])
@@ -227,16 +230,16 @@ def test_prototypes_of_background_alone_pull_no_foreground(anchors_per_class):
 
 
 def test_a_batch_without_foreground_is_not_pulled():
-    assert pull(FedBCS(), pixels((1, 0), (0.6, 0.8), classes=[0, 0]), AXES) == 0
+    assert pull(published(), pixels((1, 0), (0.6, 0.8), classes=[0, 0]), AXES) == 0
 
 
 def test_without_prototypes_the_loss_is_that_of_the_segmentation():
-    assert pull(FedBCS(), WORKED, {}, round=1) == 0
+    assert pull(published(), WORKED, {}, round=1) == 0
 
 
 def test_nothing_is_pulled_before_the_warmup_ends():
-    assert pull(FedBCS(warmup=2), WORKED, AXES, round=2) == 0
-    assert pull(FedBCS(weight=1, warmup=2, tau=1), WORKED, AXES, round=3) == pytest.approx(FOREGROUND, abs=1e-6)
+    assert pull(published(warmup=2), WORKED, AXES, round=2) == 0
+    assert pull(published(warmup=2, tau=1), WORKED, AXES, round=3) == pytest.approx(FOREGROUND, abs=1e-6)
 
 
 # What a site sends.
