@@ -11,7 +11,7 @@ from fedbcs_monai.clinical.outputs import ends_with, make_folder, remove, togeth
 from fedbcs_monai.clinical.page import Entry, write_page
 from fedbcs_monai.clinical.predictor import Predictor
 from fedbcs_monai.clinical.products import TYPES, Products, Wish, mask_name, planned, write_products, write_region
-from fedbcs_monai.clinical.studies import Study, find_studies
+from fedbcs_monai.clinical.studies import Study, find_studies, requested
 from fedbcs_monai.data.check import SUFFIXES
 from fedbcs_monai.errors import UserError
 
@@ -72,6 +72,7 @@ def predict(
     """
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     wish = Wish(_known(types), probability, overlay)
+    requested(listed)  # a slip in a name shows before the model is loaded
     predictor = Predictor(model, device, which, site, tta)
     found = find_studies(listed, predictor.wanted, series)
     plans, page = _planned(listed, found.studies, Path(output), wish)

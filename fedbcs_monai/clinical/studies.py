@@ -99,10 +99,21 @@ class Found(NamedTuple):
     failed: dict[Path, str]
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
+    """A path that was named, on its own or in a table; ``name`` is that of its outputs, where it has one."""
+
     path: Path
     name: str
     series: tuple[str, ...]
+
+
+def requested(inputs: Sequence[str | Path], series: Sequence[str] = ()) -> list[Request]:
+    """What the inputs of `find_studies` name, before any of it is read.
+
+    Raises:
+        UserError: an input that is not there, a pattern that nothing matches, or a table that cannot be used.
+    """
+    return [request for one in inputs for request in _requests(str(one), tuple(series))]
 
 
 def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[str] = ()) -> Found:
@@ -121,7 +132,7 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
         UserError: an only input that gives nothing; of several, those that do are in `Found.failed`. Two studies
             whose outputs would have one name.
     """
-    requests = [request for one in inputs for request in _requests(str(one), tuple(series))]
+    requests = requested(inputs, series)
     studies: list[Study] = []
     skipped: list[str] = []
     failed: dict[Path, str] = {}
@@ -138,21 +149,21 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
     return Found(_named_apart(studies), skipped, failed)
 
 
-def _requests(given: str, series: tuple[str, ...]) -> list[_Request]:
+def _requests(given: str, series: tuple[str, ...]) -> list[Request]:
     path = Path(given)
     if path.suffix.lower() == ".csv" and path.is_file():
         return _table(path, series)
     if path.exists():
-        return [_Request(path, "", series)]
+        return [Request(path, "", series)]
     if glob.has_magic(given):
         matching = sorted(glob.glob(given, recursive=True))  # noqa: PTH207  # patterns from the root too
         if matching:
-            return [_Request(Path(match), "", series) for match in matching]
+            return [Request(Path(match), "", series) for match in matching]
         raise UserError(f"{given}: nothing matches this pattern")
     raise UserError(f"{given}: there is no such file or folder")
 
 
-def _table(path: Path, series: tuple[str, ...]) -> list[_Request]:
+def _table(path: Path, series: tuple[str, ...]) -> list[Request]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -168,20 +179,20 @@ def _table(path: Path, series: tuple[str, ...]) -> list[_Request]:
         if not image or Path(name).name != name:
             what = f"name {name!r} is none for a file" if image else "lacks its image"
             raise UserError(f"{path}: line {rows.line_num}: {what}; correct it")
-        found.append(_Request(path.parent / image, name, tuple(own.split()) or series))
+        found.append(Request(path.parent / image, name, tuple(own.split()) or series))
     if not found:
         raise UserError(f"{path}: names no image")
     return found
 
 
-def _readable(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
+def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
     try:
         return _studies(request, wanted)
     except OSError as error:
         raise UserError(f"{request.path}: cannot be read ({error.strerror}); mend or remove it") from None
 
 
-def _studies(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
+def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
     """The studies of one request, and the names of other images beside them."""
     path = request.path
     if path.is_file():
@@ -211,7 +222,7 @@ def _studies(request: _Request, wanted: Wanted) -> tuple[list[Study], list[str]]
     return [Study(request.name or stem(image), image) for image in images], skipped
 
 
-def _series(request: _Request, files: Sequence[Path], wanted: Wanted) -> list[Study]:
+def _series(request: Request, files: Sequence[Path], wanted: Wanted) -> list[Study]:
     dicom = dicom_module("series")
     chosen = dicom.choose(dicom.find_series(files), request.series, wanted.facts, request.path)
     name = request.name or stem(request.path.resolve())

@@ -251,6 +251,11 @@ def test_unsound_volumes_are_refused_by_name(tmp_path, models, spoil, said):
         predict(models["prostate"], tmp_path / "a.nii.gz", tmp_path / "out")
 
 
+def test_a_slip_in_a_name_shows_before_the_model_is_loaded(tmp_path):
+    with pytest.raises(UserError, match=r"scna\.nii\.gz: there is no such file"):
+        predict(tmp_path / "no model", tmp_path / "scna.nii.gz", tmp_path / "masks")
+
+
 def test_which_model_and_a_file_of_weights_can_be_chosen(tmp_path, models):
     folder = models["nuclei"]
     image = save_picture(tmp_path / "a.png")
