@@ -46,16 +46,25 @@ def give_back_freed_memory() -> None:
     Left to itself glibc moves the bound up to 32 MiB, and keeps smaller blocks for the thread that freed them. Where
     messages come and go in many threads that can be several times what is in use. A lower bound than that of 16 MiB
     doubles the time that it takes to carry a network of 30 MiB. What Python has loaded so far is taken out of its
-    collections of garbage, which may then be frequent.
+    collections of garbage (`collect_garbage`), which may then be frequent.
     """
     gc.freeze()
     _tune({M_MMAP_THRESHOLD: 2**24})
 
 
+def collect_garbage() -> None:
+    """Free what lies in cycles of references, and give the heap's free pages back, where there is glibc."""
+    gc.collect()
+    if library := _glibc():
+        library.malloc_trim(0)
+
+
 def _tune(parameters: Mapping[int, int]) -> None:
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
+    if library := _glibc():
         for parameter, value in parameters.items():
             library.mallopt(parameter, value)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if library and hasattr(library, "gnu_get_libc_version") else None

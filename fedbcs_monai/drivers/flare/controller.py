@@ -1,6 +1,5 @@
 """FederatedController: the aggregator inside an NVFlare server."""
 
-import gc
 import math
 import shutil
 import time
@@ -32,7 +31,7 @@ from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.guards import NUMBERS
 from fedbcs_monai.federated.known import write_familiarity
-from fedbcs_monai.federated.memory import give_back_freed_memory
+from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
 from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.federated.setup import set_up_server
 from fedbcs_monai.federated.traffic import size_bytes
@@ -181,7 +180,10 @@ class FederatedController(ModelController):  # type: ignore[misc]
 
         Enough having answered, nobody waits for a site that is gone: that NVFlare holds for dead, or that did not
         answer the question before and has not come for this one. So a lost site costs the waiting time once.
+
+        What NVFlare has sent or taken in lies in cycles of references, and elsewise stays for many rounds.
         """
+        carried = 0
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
                 raise RuntimeError("the job was aborted")
@@ -189,9 +191,11 @@ class FederatedController(ModelController):  # type: ignore[misc]
             silent = set(targets) - came.keys()
             if len(came) >= self.min_responses and all(self._dead(client) or client in gone for client in silent):
                 self.cancel_all_tasks()
-            gc.collect()  # what NVFlare has sent lies in cycles of references, and elsewise stays for many rounds
+            if len(came) + len(self._fetched) > carried:
+                carried = len(came) + len(self._fetched)
+                collect_garbage()
             time.sleep(self._task_check_period)
-        gc.collect()
+        collect_garbage()
 
     def _dead(self, client: str) -> bool:
         return self.get_client_disconnect_time(client) is not None

@@ -1,6 +1,5 @@
 """SiteExecutor: NVFlare's client hands a site's questions to the trainer and its answers to the server."""
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from fedbcs_monai.drivers.flare.post import Post, read_post, write_post
 from fedbcs_monai.drivers.flare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.memory import give_back_freed_memory
+from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
 
 
 class SiteExecutor(Executor):  # type: ignore[misc]
@@ -63,7 +62,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
             return make_reply(ReturnCode.EXECUTION_EXCEPTION)
         self._track(answer, shareable, fl_ctx)
-        gc.collect()  # what NVFlare has sent before lies in cycles of references
+        collect_garbage()  # what NVFlare has sent before lies in cycles of references
         return FLModelUtils.to_shareable(model_of(answer))
 
     def _start(self, fl_ctx: FLContext) -> None:
