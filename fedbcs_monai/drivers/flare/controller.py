@@ -41,6 +41,9 @@ from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.tensors import write_tensors
 
+COLLECT_S = 1.0
+"""Seconds between two collections of garbage: looking for it takes time from the sites of one machine."""
+
 GO_ON = "when they are back, go on with `fedbcs flare resume`"
 
 
@@ -183,7 +186,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
 
         What NVFlare has sent or taken in lies in cycles of references, and elsewise stays for many rounds.
         """
-        carried = 0
+        collected = time.monotonic()
         while self.get_num_standing_tasks():
             if self.abort_signal.triggered:
                 raise RuntimeError("the job was aborted")
@@ -191,9 +194,9 @@ class FederatedController(ModelController):  # type: ignore[misc]
             silent = set(targets) - came.keys()
             if len(came) >= self.min_responses and all(self._dead(client) or client in gone for client in silent):
                 self.cancel_all_tasks()
-            if len(came) + len(self._fetched) > carried:
-                carried = len(came) + len(self._fetched)
+            if time.monotonic() > collected + COLLECT_S:
                 collect_garbage()
+                collected = time.monotonic()
             time.sleep(self._task_check_period)
         collect_garbage()
 
