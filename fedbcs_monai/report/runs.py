@@ -104,6 +104,15 @@ class Run:
         return self.summary.unseen if self.summary else ()
 
     @property
+    def validation(self) -> float:
+        """Dice on validation cases in the selected round, 0 to 1, the unweighted mean over sites; NaN if not known."""
+        lines = self.curves.get("val_dice", {}).values()
+        found = [
+            line[self.summary.selected_round] for line in lines if self.summary and self.summary.selected_round in line
+        ]
+        return sum(found) / len(found) if found else math.nan
+
+    @property
     def rounds_done(self) -> int:
         """The last round anything was written of."""
         return max((max(line, default=0) for sites in self.curves.values() for line in sites.values()), default=0)

@@ -101,8 +101,15 @@ def _note(compared: Comparison, metric: Metric) -> str:
 
 
 def rounds_table(compared: Comparison) -> Table:
-    """AVG Dice with the weights validation chose, with the last, and (optimistic) with those best on the test cases."""
-    columns = ("Method", "Round chosen by validation", "Last round", "Best on test (optimistic)")
+    """AVG Dice with the weights validation chose, with the last, and (optimistic) with those best on the test cases.
+
+    The first number is of the validation cases themselves: what settings may be chosen by.
+    """
+    columns = (
+        Column("Method"),
+        Column("On validation cases", "high"),
+        *(Column(name) for name in ("Round chosen by validation", "Last round", "Best on test (optimistic)")),
+    )
     rows: list[tuple[Value, ...]] = []
     for arm in compared.scored:
         summaries = [run.summary for run in arm.scored if run.summary]
@@ -110,12 +117,13 @@ def rounds_table(compared: Comparison) -> Table:
         rows.append(
             (
                 arm.label,
+                _scaled(mean_sd(run.validation for run in arm.scored), DICE),
                 _at(arm.average("dice", compared.tested, compared.unseen), (s.selected_round for s in summaries)),
                 _at(arm.average("dice", compared.tested, compared.unseen, "last"), (s.rounds for s in summaries)),
                 _at(mean_sd(of.dice for of in best), (of.round for of in best)) if best else text(math.nan),
             )
         )
-    return Table(tuple(Column(name) for name in columns), tuple(rows))
+    return Table(columns, tuple(rows))
 
 
 def scaled(spread: Spread, scale: float) -> Spread:

@@ -1,5 +1,7 @@
 """Scoreboard: the columns, the reference and what is left out."""
 
+import pytest
+
 from fedbcs_monai.report.arms import group
 from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.scoreboard import result_tables, rounds_table
@@ -56,4 +58,12 @@ def test_worst_distance_is_the_largest(make_run):
 
 def test_each_choice_of_round_names_its_round(make_run):
     row = rounds_table(compare(make_run("a"))).cells()[0]
-    assert [cell.text[-10:] for cell in row[1:]] == [" (round 8)", "(round 10)", " (round 6)"]
+    assert [cell.text[-10:] for cell in row[2:]] == [" (round 8)", "(round 10)", " (round 6)"]
+
+
+def test_settings_may_be_chosen_by_the_dice_on_validation_cases(make_run):
+    folder = make_run("a")
+    rows = [line.split(",") for line in (folder / "rounds.csv").read_text().splitlines()]
+    chosen = [float(value) for round, _, metric, value in rows if (round, metric) == ("8", "val_dice")]
+    (row,) = rounds_table(compare(folder)).rows
+    assert row[1].mean == pytest.approx(100 * sum(chosen) / len(chosen))

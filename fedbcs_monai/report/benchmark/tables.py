@@ -35,7 +35,10 @@ def other_scores(results: TaskResults) -> list[Titled]:
     """Distances, Dice of single slices, and what the choice of the round does."""
     if not results.methods.scored:
         return []
-    note = "AVG Dice, %. A round that was chosen on the test cases is optimistic; no table here uses it."
+    note = (
+        "AVG Dice, %: of the validation cases, and of the test cases with three choices of the round. A round that was "
+        "chosen on the test cases is optimistic; no table here uses it."
+    )
     rounds = Titled("rounds", "Which round's weights", rounds_table(results.methods), note)
     return [*result_tables(results.methods, results.bounds, results.fedavg)[1:], rounds]
 
