@@ -51,7 +51,8 @@ def test_help_for_training_names_every_key(capsys):
         (["train", "nuclei_fedavg", "--method", "fedbc"], "did you mean 'FedBCS'"),
         (["sites", "nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "nowhere"),
-        (["predict", "nowhere", "-i", "x", "-o", "y"], "nowhere"),
+        (["predict", "nowhere", "-i", __file__, "-o", "y"], "nowhere"),
+        (["predict", "model", "-i", "nowhere", "-o", "y"], "nowhere"),
         (["report", "nowhere"], "nowhere"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedbcs_monai.config import shipped
+from fedbcs_monai.config import shipped, stacked
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
 from fedbcs_monai.keys import BENCHMARK_KEYS
@@ -152,13 +152,20 @@ def test_a_mistake_on_the_command_line_is_named(tiny_suite, choice, said):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
 def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sites):
-    content = yaml.safe_load(path.read_text())
-    assert set(content) <= set(BENCHMARK_KEYS)
+    content = stacked(path, BENCHMARK_KEYS)
     sites = {"nuclei": nuclei_sites, "prostate": prostate_sites}
     suite = read_suite(path.stem, Path("out"), Choice(sites={task: sites[task] for task in content["tasks"]}))
     for task in suite.tasks:
-        assert len(task.methods) >= 11
-        assert labels(task.bounds) == ["Local only", "Pooled"]
-        assert len(task.ablation) == 4
+        assert len(task.methods) == len(content["methods"])
+        assert labels(task.bounds) == ["Local only", "Pooled"][: len(content["bounds"])]
+        assert len(task.ablation) == len(content["ablation"])
         assert len({row.label for row in task.rows}) == len(task.rows)
     assert len({run.folder for run in suite.runs}) == len(suite.runs)
+
+
+@pytest.mark.parametrize("name", ["benchmark_nuclei", "benchmark_prostate", "benchmark_small"])
+def test_the_paper_s_methods_and_parts_are_all_compared(name):
+    content = stacked(name, BENCHMARK_KEYS)
+    assert len(content["methods"]) >= 11
+    assert content["bounds"] == ["local", "pooled"]
+    assert content["ablation"] == ["fedavg", "cdpa", "fsr", "fedbcs"]
