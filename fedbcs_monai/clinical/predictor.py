@@ -149,7 +149,8 @@ class Predictor:
 
 def _identity(model: Model) -> dict[str, str]:
     config = model.trained.config
-    return {"task": config.get("task", ""), "name": config.get("name", ""), "sha256": model.sha256}
+    name = config.get("name") or config.get("method", {}).get("_target_", "").rpartition(".")[2]
+    return {"task": config.get("task", ""), "name": name, "sha256": model.sha256}
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser, load_bundle_config, verify_metadata
 
 from fedbcs_monai.cli import main
+from fedbcs_monai.clinical import Predictor
 from fedbcs_monai.clinical.bundle import write_bundle
 from fedbcs_monai.clinical.bundle.metadata import kind_of, required_packages
 from fedbcs_monai.clinical.bundle.record import read_record
@@ -81,6 +82,11 @@ def test_nothing_else_lies_beside_it(made, zipped):
 def test_monai_reads_the_zip(zipped, finished):
     parser = load_bundle_config(str(zipped), "inference.json")
     assert parser["_meta_"]["name"] == read_config(finished / "summary.json")["name"] + ", prostate"
+
+
+def test_what_is_predicted_with_it_names_the_run(made, finished):
+    name = read_config(finished / "summary.json")["name"]
+    assert Predictor(made).algorithm()["name"] == Predictor(finished).algorithm()["name"] == name
 
 
 def test_both_files_of_weights_are_those_of_the_run(made, finished):

@@ -92,7 +92,7 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
         shutil.copyfile(source / name, folder / name)
     config = plain(trained.config)
     workflow, told = (read_config(source / "configs" / f"{name}.json") for name in ("train", "metadata"))
-    train = train_config(workflow, config)
+    train = {"name": record.name, **train_config(workflow, config)}
     pictures = read_config(source / "configs" / "nuclei.json")
     inference = inference_config(read_config(source / "configs" / "inference.json"), train, pictures)
     weights = detached(trained.network.state_dict())
