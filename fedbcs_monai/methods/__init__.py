@@ -2,7 +2,9 @@
 
 from fedbcs_monai.methods.base import Local, Method
 from fedbcs_monai.methods.fedavg import FedAvg
+from fedbcs_monai.methods.fedavgm import FedAvgM
 from fedbcs_monai.methods.fedbcs import FedBCS
+from fedbcs_monai.methods.fedbcsm import FedBCSM
 from fedbcs_monai.methods.fedbn import FedBN
 from fedbcs_monai.methods.fedcontrast import FedContrast
 from fedbcs_monai.methods.feddyn import FedDyn
@@ -22,7 +24,9 @@ __all__ = [
     "MOON",
     "SCAFFOLD",
     "FedAvg",
+    "FedAvgM",
     "FedBCS",
+    "FedBCSM",
     "FedBN",
     "FedContrast",
     "FedDyn",
