@@ -94,8 +94,8 @@ def cost(results: TaskResults) -> list[Titled]:
         return []
     columns = (
         Column("Method"),
-        Column("SD over sites, points", "low"),
-        Column("Best − worst site, points", "low"),
+        Column("SD over sites, points"),
+        Column("Best − worst site, points"),
         Column("Training, minutes", "low"),
         Column("Peak memory, MiB", "low", 0),
     )
@@ -113,8 +113,8 @@ def cost(results: TaskResults) -> list[Titled]:
 
     table = Table(columns, tuple(map(row, results.methods.scored)), tuple(map(row, results.bounds)))
     note = (
-        "Spread of the trained sites' mean Dice. Time includes validation, and depends on what else the machine did; "
-        "memory is the GPU's, or that of the whole process on a CPU."
+        "Spread of the trained sites' mean Dice, not ranked: sites may be alike and all poor. Time includes validation, "
+        "and depends on what else the machine did; memory is the GPU's, or that of the whole process on a CPU."
     )
     return [Titled("cost", "Fairness and cost", table, note)]
 
