@@ -113,7 +113,7 @@ def cost(results: TaskResults) -> list[Titled]:
 
     table = Table(columns, tuple(map(row, results.methods.scored)), tuple(map(row, results.bounds)))
     note = (
-        "Spread of the trained sites' mean Dice, not ranked: sites may be alike and all poor. Time includes validation, "
+        "Spread of the trained sites' mean Dice, not ranked: sites may be alike and all poor. Time includes validation "
         "and depends on what else the machine did; memory is the GPU's, or that of the whole process on a CPU."
     )
     return [Titled("cost", "Fairness and cost", table, note)]
