@@ -6,7 +6,7 @@ import torch
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.methods.base import Local, Method
-from fedbcs_monai.tensors import Tensors, prefixed, under
+from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ class FedAvgM(Method):
             for name, parameter in local.network.named_parameters():
                 if name in before:
                     parameter.add_(now[name] - before[name], alpha=self.beta)
-            local.memory.update(prefixed("received", received))
+            local.memory.update(prefixed("received", detached(received)))
         return sent

@@ -70,6 +70,13 @@ def test_resumed_after_a_round_equals_straight_through(name, straight, hospitals
     assert all(same(mine.state(), other.state()) for mine, other in zip(sites, after, strict=True))
 
 
+def test_what_a_site_keeps_is_its_own(name, straight):
+    """A checkpoint refuses two tensors of one memory; and what one site changes, no other should see."""
+    _, sites = straight
+    kept = [tensor for site in sites for tensor in site.state().values() if tensor.numel()]
+    assert len({tensor.data_ptr() for tensor in kept}) == len(kept)
+
+
 def test_what_is_private_is_not_sent_and_the_rest_is(name, straight):
     done, sites = straight
     private = made(name).private(sites[0].network)
