@@ -10,7 +10,7 @@ from fedbcs_monai.methods.fedbcs import FedBCS
 class FedBCSM(FedAvgM, FedBCS):
     """`FedBCS` whose global network moves with the momentum of `FedAvgM`: our own, of no paper.
 
-    Where a federation stays behind training in one place, most of the gap is that pooled training makes as many
-    steps one after the other as all sites make side by side (docs/results.md). Momentum makes up for a part of them,
-    at no message more. With ``beta: 0`` it is FedBCS, with ``weight: 0`` FedAvgM, bit for bit.
+    A site makes its steps beside those of the other sites, pooled training makes all of them one after the other.
+    Momentum makes up for a part of that where rounds are few, at no message more; docs/results.md has what it gained.
+    With ``beta: 0`` this is FedBCS, with ``weight: 0`` FedAvgM, bit for bit.
     """
