@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from fedbcs_monai.evaluation.tables import Interval, Score, paired_bootstrap, signed, text, worst_site
@@ -89,18 +90,35 @@ def _alone(arm: Arm, compared: Comparison) -> str:
 
 
 def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
-    ranked = sorted(arms, key=lambda arm: _avg(arm, compared), reverse=True)
-    leader, reference = ranked[0], baseline(arms)
+    reference = baseline(arms)
+    pairs = {arm.label: _paired(arm, reference) for arm in arms}
+
+    def lead(arm: Arm) -> float:
+        own, others = pairs[arm.label]
+        return _avg(own, compared) - _avg(others, compared)
+
+    ranked = sorted(arms, key=lead, reverse=True)
+    leader = ranked[0]
     other = ranked[1] if leader is reference else reference
     difference = gain(leader, other, compared)
     if not math.isfinite(difference.value):
         # Other test cases on each side, as between folds: the averages are known, their paired difference is not.
         difference = Interval(_avg(leader, compared) - _avg(other, compared), math.nan, math.nan)
+    runner = None if other is ranked[1] else pairs[ranked[1].label][0]
+    leader, other = _paired(leader, other)
     sentence = _lead_sentence(leader, other, difference, compared)
-    if other is not ranked[1]:
-        runner = ranked[1]
+    if runner:
         sentence += f" Next is {runner.label}, with {text(_avg(runner, compared))}%."
     return sentence + _where_not(leader, other, compared) + _at_unseen([leader, other], compared)
+
+
+def _paired(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+    """Both with the runs of seeds and folds that both have, or with all where they have none in common."""
+    both = arm.repeats & other.repeats
+    if not both:
+        return arm, other
+    one, two = (replace(each, runs=tuple(run for run in each.runs if run.repeat in both)) for each in (arm, other))
+    return one, two
 
 
 def _lead_sentence(leader: Arm, other: Arm, difference: Interval, compared: Comparison) -> str:

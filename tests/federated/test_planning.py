@@ -10,6 +10,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
 from fedbcs_monai.keys import BENCHMARK_KEYS
 
+BOUNDS = {"local": "Local only", "pooled": "Pooled"}
 SHIPPED = sorted((shipped() / "configs" / "experiments").glob("benchmark_*.yaml"))
 
 
@@ -157,7 +158,7 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
     suite = read_suite(path.stem, Path("out"), Choice(sites={task: sites[task] for task in content["tasks"]}))
     for task in suite.tasks:
         assert len(task.methods) == len(content["methods"])
-        assert labels(task.bounds) == ["Local only", "Pooled"][: len(content["bounds"])]
+        assert labels(task.bounds) == [BOUNDS[name] for name in content["bounds"]]
         assert len(task.ablation) == len(content["ablation"])
         assert len({row.label for row in task.rows}) == len(task.rows)
     assert len({run.folder for run in suite.runs}) == len(suite.runs)

@@ -18,8 +18,8 @@ def say(*folders):
 def scored(make_run):
     """A finished run whose test cases at two sites score as told: `scored(name, method, Ash=[...], Elm=[...])`."""
 
-    def write(name, method="FedAvg", **sites):
-        folder = make_run(name, method)
+    def write(name, method="FedAvg", seed=0, **sites):
+        folder = make_run(name, method, seed=seed)
         rows = [("selected", site, "test", f"{i:08x}", dice) for site in sites for i, dice in enumerate(sites[site])]
         with (folder / "scores.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("model", "site", "split", "case", "dice"), *rows])
@@ -72,3 +72,23 @@ def test_an_unfinished_run_is_told_by_its_rounds(make_run):
 
 def test_undefined_scores_are_counted(scored):
     assert "1 undefined score is left out." in say(scored("a", Ash=[0.5, "nan"])).caveat
+
+
+def test_the_luck_of_a_seed_is_on_both_sides(scored):
+    """Seed 0 is a good one: who has it alone is not ahead for that, nor better at the unseen site."""
+    said = say(
+        scored("a", Ash=[0.8], Elm=[0.7]),
+        scored("b", seed=1, Ash=[0.5], Elm=[0.3]),
+        scored("c", "MOON", Ash=[0.7], Elm=[0.7]),
+        scored("d", "FedBCS", Ash=[0.8], Elm=[0.8]),
+        scored("e", "FedBCS", seed=1, Ash=[0.6], Elm=[0.4]),
+    )
+    assert said.finding.startswith("FedBCS is ahead of FedAvg by 5.0 points")
+    assert said.finding.endswith("At Elm, which no method was trained on: 60.0% against 50.0%.")
+    said = say(
+        scored("f", Ash=[0.8], Elm=[0.7]),
+        scored("g", seed=1, Ash=[0.5], Elm=[0.3]),
+        scored("h", "MOON", Ash=[0.9], Elm=[0.7]),
+    )
+    assert "MOON is ahead of FedAvg by 10.0 points" in said.finding
+    assert said.finding.endswith("70.0% against 70.0%.")
