@@ -158,6 +158,15 @@ def require(config: Mapping[str, Any], keys: Iterable[str], remedy: str) -> None
         raise UserError(f"the configuration lacks {', '.join(missing)}; {remedy}")
 
 
+def name_of(config: Mapping[str, Any]) -> str:
+    """What a run goes by: its name, or else its method's class; empty if the configuration has neither.
+
+    >>> name_of({"method": {"_target_": "fedbcs_monai.methods.FedAvg"}})
+    'FedAvg'
+    """
+    return str(config.get("name") or config.get("method", {}).get("_target_", "").rpartition(".")[2])
+
+
 def plain(config: Mapping[str, Any]) -> Config:
     """The configuration as it can be written to JSON: without the stack, which has been resolved."""
     resolved: Config = json.loads(json.dumps({k: v for k, v in config.items() if k != "stack"}, default=str))

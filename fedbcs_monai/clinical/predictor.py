@@ -17,6 +17,7 @@ from fedbcs_monai.clinical.measures import measures, warnings
 from fedbcs_monai.clinical.model import Model, load_model
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.clinical.studies import Wanted, find_studies
+from fedbcs_monai.config import name_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.version import __version__
 
@@ -149,8 +150,7 @@ class Predictor:
 
 def _identity(model: Model) -> dict[str, str]:
     config = model.trained.config
-    name = config.get("name") or config.get("method", {}).get("_target_", "").rpartition(".")[2]
-    return {"task": config.get("task", ""), "name": name, "sha256": model.sha256}
+    return {"task": config.get("task", ""), "name": name_of(config), "sha256": model.sha256}
 
 
 def _version(package: str) -> str | None:

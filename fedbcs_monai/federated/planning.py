@@ -6,7 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.config import Config, beside, check_keys, find_config, load_config, plain, read_config, stacked
+from fedbcs_monai.config import (
+    Config,
+    beside,
+    check_keys,
+    find_config,
+    load_config,
+    name_of,
+    plain,
+    read_config,
+    stacked,
+)
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.suite import PlannedRun, Row, Suite, Sweep, TaskPlan
@@ -132,7 +142,7 @@ class _Planner:
         layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
         overrides = {key: value for layer in (*layers, self.choice.overrides) for key, value in layer.items()}
         config = load_config(of_task["experiments"].format(about["experiment"]), overrides | {"sites": str(self.sites)})
-        label = about.get("label") or config.get("name") or config["method"]["_target_"].rpartition(".")[2]
+        label = about.get("label") or name_of(config)
         config |= {"name": label, "task": self.task}
         seeds = self.choice.seeds or about["seeds"]
         return Row(

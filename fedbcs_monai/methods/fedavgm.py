@@ -11,7 +11,7 @@ from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 @dataclass(frozen=True)
 class FedAvgM(Method):
-    """Go on in the direction of the round before (Hsu et al., 2019, arXiv:1909.06335, section 4.3).
+    """Go on in the direction of the round before (Hsu et al., 2019, arXiv:1909.06335).
 
     The paper's server keeps a velocity v and moves the global weights w by it,
 
@@ -20,11 +20,14 @@ class FedAvgM(Method):
     so v is how far w moved in the round before. A site sees that for itself: it keeps the weights that it received,
     and adds beta times their change to the weights that it sends. The mean of what is sent is then the paper's new w,
     every server and every transport stays that of FedAvg, and what is not trained, such as running statistics, is
-    averaged and never pushed. A site that missed a round sees the change of two.
+    averaged and never pushed. A site that missed rounds sees their change too, and one that joins pushes a round later.
 
     Args:
         beta: share of the last move that is made again, 0 to below 1; moves grow up to 1 / (1 - beta) times as long.
             0 is FedAvg.
+
+    Raises:
+        UserError: ``beta`` is below 0, or 1 or more.
     """
 
     beta: float = 0.5

@@ -91,10 +91,9 @@ def _alone(arm: Arm, compared: Comparison) -> str:
 
 def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
     reference = baseline(arms)
-    pairs = {arm.label: _paired(arm, reference) for arm in arms}
 
     def lead(arm: Arm) -> float:
-        own, others = pairs[arm.label]
+        own, others = _paired(arm, reference)
         return _avg(own, compared) - _avg(others, compared)
 
     ranked = sorted(arms, key=lead, reverse=True)
@@ -104,7 +103,7 @@ def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
     if not math.isfinite(difference.value):
         # Other test cases on each side, as between folds: the averages are known, their paired difference is not.
         difference = Interval(_avg(leader, compared) - _avg(other, compared), math.nan, math.nan)
-    runner = None if other is ranked[1] else pairs[ranked[1].label][0]
+    runner = None if other is ranked[1] else _paired(ranked[1], reference)[0]
     leader, other = _paired(leader, other)
     sentence = _lead_sentence(leader, other, difference, compared)
     if runner:
