@@ -67,10 +67,10 @@ def train(
     federation = set_up(config, watch)
     method, sites = federation.method, federation.sites
     run = open_run(config, federation.start, sites[0].compute.torch_device, resume, watch)
-    for site in sites:
-        site.restore(run.point.sites.get(site.name, {}))
-    watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
     try:
+        for site in sites:
+            site.restore(run.point.sites.get(site.name, {}))
+        watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
         run.rounds(
             aggregator_of(method, federation.network, run.point.state),
             ask_in_process(federation),
@@ -80,7 +80,7 @@ def train(
         learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:
         watch.finished()
-        run.journal.close()
+        run.close()
     return folder
 
 

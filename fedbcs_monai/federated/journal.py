@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
@@ -23,6 +24,7 @@ from fedbcs_monai.tensors import write_atomically
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
 ROUNDS = ("round", "site", "metric", "value")
+LOCK = ".lock"
 
 
 class Journal:
@@ -101,13 +103,30 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     Raises:
         UserError: it holds something that the run would replace unasked, or nothing that it could go on with.
     """
-    held = folder.is_dir() and any(folder.iterdir())
+    held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
     if resume and not (folder / "config.json").is_file():
         raise UserError(f"{folder}: nothing to resume, there is no config.json; leave out --resume")
     if held and overwrite and not (folder / "rounds.csv").is_file():
         raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
     if held and not resume and not overwrite:
         raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
+
+
+def claim_folder(folder: Path) -> FileLock:
+    """Make a run folder, and nobody else's until the lock is released or this process ends.
+
+    Raises:
+        UserError: somebody else is writing a run into it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process is writing a run into it; wait until it has ended, or name another -o"
+        ) from None
+    return lock
 
 
 def clear_run(folder: Path) -> None:

@@ -4,12 +4,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from fedbcs_monai.config import plain
@@ -17,7 +19,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.checkpoint import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
-from fedbcs_monai.federated.journal import Journal, clear_run, environment
+from fedbcs_monai.federated.journal import Journal, claim_folder, clear_run, environment
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, digest_model, write_model
 from fedbcs_monai.federated.watch import Watch
@@ -30,7 +32,7 @@ NOBODY: Callable[[], Mapping[str, Tensors]] = dict
 
 @dataclass
 class Run:
-    """A federation under way: its rounds, the model selected so far, and its folder.
+    """A federation under way: its rounds, the model selected so far, and its folder, which is its own until `close`.
 
     Args:
         config: of `load_config`, with an ``output`` folder.
@@ -38,6 +40,7 @@ class Run:
         journal: what is written.
         watch: hears of progress.
         began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
+        claim: the lock of the folder.
     """
 
     config: Mapping[str, Any]
@@ -45,6 +48,7 @@ class Run:
     journal: Journal
     watch: Watch
     began: float
+    claim: FileLock
 
     @property
     def checkpoints(self) -> Path:
@@ -114,6 +118,11 @@ class Run:
             },
         )
 
+    def close(self) -> None:
+        """Close what is open, and leave the folder to others."""
+        self.journal.close()
+        self.claim.release()
+
     def _settled(self) -> bool:
         """Whether the validation score has not improved for as long as the run has patience."""
         patience, best = self.config.get("patience", 0), self.point.history.get("best")
@@ -154,20 +163,24 @@ def open_run(
     """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
 
     Raises:
-        UserError: there is nothing to resume, or the run had another configuration.
+        UserError: there is nothing to resume, the run had another configuration, or somebody else is writing it.
     """
     folder = Path(config["output"])
     point = Checkpoint(start, {}, {"seconds": 0.0})
-    if resume is not False:
-        _same_run(folder, config)
-        point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
-        drop_checkpoints_after(folder / "checkpoints", point.state.round)
-    else:
-        clear_run(folder)
-    journal = Journal(folder, since=point.state.round)
-    journal.write_json("config.json", plain(config))
-    journal.write_json("environment.json", environment(device))
-    return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"])
+    with ExitStack() as undo:
+        claim = claim_folder(folder)
+        undo.callback(claim.release)
+        if resume is not False:
+            _same_run(folder, config)
+            point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
+            drop_checkpoints_after(folder / "checkpoints", point.state.round)
+        else:
+            clear_run(folder)
+        journal = Journal(folder, since=point.state.round)
+        journal.write_json("config.json", plain(config))
+        journal.write_json("environment.json", environment(device))
+        undo.pop_all()
+    return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 
 
 def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.messages import State, Update
@@ -36,7 +37,7 @@ def went(folder, ask, resume=False, **changes):
     run, aggregator = opened(folder, resume, **changes)
     run.rounds(aggregator, ask)
     run.finish("FedAvg", [], ["Alder", "Birch"], {})
-    run.journal.close()
+    run.close()
     return json.loads((folder / "summary.json").read_text())
 
 
@@ -70,5 +71,23 @@ def test_a_refusal_is_noted(tmp_path):
         yield Update("Cedar", 0, {}, {})
 
     run.rounds(aggregator, ask)
-    run.journal.close()
+    run.close()
     assert said[0] == "round 1, train: refused what Cedar sent: its number of cases is 0"
+
+
+def test_a_folder_takes_one_run_at_a_time(tmp_path):
+    run, _ = opened(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    for resume in (False, True):
+        with pytest.raises(UserError, match="another process is writing a run into it"):
+            opened(tmp_path, resume, rounds=3)
+    assert (tmp_path / "config.json").read_bytes() == before
+    run.close()
+    opened(tmp_path)[0].close()
+
+
+def test_a_run_that_was_refused_leaves_its_folder_to_others(tmp_path):
+    opened(tmp_path)[0].close()
+    with pytest.raises(UserError, match="was run with other values of method"):
+        opened(tmp_path, resume=True, method="FedProx")
+    opened(tmp_path)[0].close()

@@ -127,7 +127,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 if self.cross_site:
                     self._cross_site(aggregator)
         finally:
-            self._run.journal.close()
+            self._run.close()
             shutil.copytree(folder, Path(workspace.get_run_dir(job)) / RESULTS, dirs_exist_ok=True)
 
     # Asking.
