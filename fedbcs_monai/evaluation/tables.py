@@ -152,7 +152,8 @@ class Table:
     """Columns and rows of values, to be printed as Markdown, CSV or HTML.
 
     The best of a ranked column is bold and the second underlined, judged by the digits printed: equal numbers share a
-    mark. A lone row has no mark, and of two rows only the better one.
+    mark. A mean of fewer repeats than others in its column is not ranked. A lone row has no mark, and of two rows only
+    the better one.
 
     >>> print(Table((Column("Method"), Column("AVG", "high")), (("FedAvg", 80.0), ("FedBCS", 81.24))).to_markdown())
     | Method | AVG |
@@ -180,7 +181,12 @@ class Table:
 
     def _marks(self, index: int) -> list[Literal["best", "second", ""]]:
         column = self.columns[index]
-        keys = [round(_number(row[index]), column.digits) for row in self.rows]
+        values = [row[index] for row in self.rows]
+        most = max((value.repeats for value in values if isinstance(value, Spread)), default=0)
+        less = [isinstance(value, Spread) and value.repeats < most for value in values]
+        keys = [
+            math.nan if few else round(_number(value), column.digits) for value, few in zip(values, less, strict=True)
+        ]
         ranked = sorted({key for key in keys if math.isfinite(key)}, reverse=column.better == "high")
         if not column.better or len(ranked) < 2:
             return [""] * len(keys)

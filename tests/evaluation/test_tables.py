@@ -129,6 +129,12 @@ def test_marks_follow_the_printed_digits(better, values, expected):
     assert marks(better, *values) == expected
 
 
+def test_a_mean_of_fewer_runs_is_not_ranked_with_the_others():
+    once, thrice = Spread(99.0, math.nan, 1), (Spread(80.0, 0.5, 3), Spread(82.0, 0.5, 3))
+    assert marks("high", once, *thrice) == ["", "second", "best"]
+    assert marks("high", once, thrice[0]) == ["", ""]
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -162,8 +168,8 @@ TABLE = Table(
 def test_markdown_marks_best_and_second_and_escapes_bars():
     lines = TABLE.to_markdown().splitlines()
     assert lines[1] == "|---|---:|---:|"
-    assert lines[2] == "| A\\|B | <u>80.0 ± 0.5</u> | reference |"
-    assert lines[3] == "| C | **81.0** | +1.0 [0.5, 1.5] |"
+    assert lines[2] == "| A\\|B | **80.0 ± 0.5** | reference |"
+    assert lines[3] == "| C | 81.0 | +1.0 [0.5, 1.5] |"
 
 
 def test_csv_keeps_numbers_apart_and_missing_ones_empty():

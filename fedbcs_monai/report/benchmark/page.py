@@ -114,9 +114,10 @@ def _blocks(results: TaskResults) -> list[Block]:
             "comparison",
             "Methods compared",
             "Test cases scored once, with the weights that did best on validation cases. AVG is the plain mean over "
-            "the sites that trained. Best in bold, second underlined; ± is the standard deviation over runs; in "
-            "brackets the 95% interval of a paired bootstrap over test cases. Below the line, what a federation is "
-            "held against: every site alone, and all cases in one place, with the same rounds and steps.",
+            "the sites that trained. Best in bold, second underlined, among rows of as many runs as any has; ± is the "
+            "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases. Below "
+            "the line, what a federation is held against: every site alone, and all cases in one place, with the same "
+            "rounds and steps.",
             tables.comparison(results),
             charts.overview(results),
         ),
