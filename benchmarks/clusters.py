@@ -48,22 +48,15 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     found = conditions(torch.device("cpu"), options.seed)
-    results = {run.name: _clusters(run) for run in options.runs}
+    results = [(run, _clusters(run)) for run in options.runs]
     close(found)
     rows = [
-        [
-            name,
-            where,
-            cluster["together"],
-            cluster["farthest"],
-            f"{cluster['distance']:.3f}",
-            f"{cluster['median']:.3f}",
-        ]
-        for name, clusters in results.items()
-        for where, cluster in clusters.items()
+        [run.name, where, c["together"], c["farthest"], f"{c['distance']:.3f}", f"{c['median']:.3f}"]
+        for run, clusters in results
+        for where, c in clusters.items()
     ]
     text = table(["Run", "Stream / class", "Clusters", "Farthest site", "its distance", "median distance"], rows)
-    finish(found, results, text, options.json)
+    finish(found, [{"run": str(run), **clusters} for run, clusters in results], text, options.json)
 
 
 def _options() -> argparse.Namespace:
