@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 MISSING = "–"
 
@@ -81,6 +82,15 @@ def mean_sd(values: Iterable[float]) -> Spread:
         return Spread(math.nan, math.nan, 0)
     sd = float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
     return Spread(float(np.mean(finite)), sd, len(finite))
+
+
+def mean_interval(values: Iterable[float], level: float = 0.95) -> Interval:
+    """Mean of the finite values with Student's interval of that mean; fewer than two values have no interval."""
+    spread = mean_sd(values)
+    if spread.repeats < 2:
+        return Interval(spread.mean, math.nan, math.nan)
+    half = float(stdtrit(spread.repeats - 1, (1 + level) / 2)) * spread.sd / math.sqrt(spread.repeats)
+    return Interval(spread.mean, spread.mean - half, spread.mean + half)
 
 
 def paired_bootstrap(

@@ -12,6 +12,7 @@ from fedbcs_monai.evaluation.tables import (
     Table,
     average,
     case_means,
+    mean_interval,
     mean_sd,
     paired_bootstrap,
     signed,
@@ -106,6 +107,13 @@ def test_bootstrap_does_not_depend_on_the_order_of_cases():
 
 def test_bootstrap_without_a_common_case_is_undefined():
     assert all(math.isnan(value) for value in paired_bootstrap(scores("Ash", 0.9), scores("Birch", 0.9)))
+
+
+def test_the_interval_of_a_mean_is_students():
+    found = mean_interval([1.0, math.nan, 2.0, 3.0])  # sd 1, and t of 2 degrees of freedom is 4.302653
+    assert found == pytest.approx((2.0, 2.0 - 4.302653 / 3**0.5, 2.0 + 4.302653 / 3**0.5), abs=1e-6)
+    assert mean_interval([4.0]).value == 4.0
+    assert math.isnan(mean_interval([4.0]).low)
 
 
 def marks(better, *values):

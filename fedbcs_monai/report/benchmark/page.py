@@ -11,7 +11,7 @@ from fedbcs_monai.report.arms import REPEATS, Arm, differing, flat
 from fedbcs_monai.report.benchmark import charts, tables
 from fedbcs_monai.report.benchmark.communication import communication
 from fedbcs_monai.report.benchmark.files import to_csv, to_latex, to_markdown
-from fedbcs_monai.report.benchmark.outside import left_out
+from fedbcs_monai.report.benchmark.outside import left_out, without_it
 from fedbcs_monai.report.benchmark.results import TaskResults, read_results
 from fedbcs_monai.report.page import report_templates
 from fedbcs_monai.report.panels import Panel
@@ -133,7 +133,7 @@ def _blocks(results: TaskResults) -> list[Block]:
         Block("style", "Where style is normalised", "Figure 4 b: in the image, or in the features behind it. One dot "
               "a test case, the bar at their mean.", tables.style(results), charts.style(results)),
         Block("outside", "A hospital outside the federation", "Trained without a site, and tested on it.",
-              left_out(results)),
+              [*left_out(results), *without_it(results)]),
         Block("cost", "Fairness and cost", "", tables.cost(results)),
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from fedbcs_monai.evaluation.tables import text
 from fedbcs_monai.federated.suite import Sweep, TaskPlan
 from fedbcs_monai.report.benchmark import tables
 from fedbcs_monai.report.benchmark.communication import communication
-from fedbcs_monai.report.benchmark.outside import left_out
+from fedbcs_monai.report.benchmark.outside import left_out, without_it
 from fedbcs_monai.report.benchmark.results import read_results
 
 AVG = [
@@ -141,6 +141,20 @@ def test_a_site_outside_is_scored_by_the_model_trained_without_it(row):
     (found,) = left_out(read_results(TaskPlan("nuclei", (inside,), left_out=without)))
     assert printed(found.table, "Ash", "Birch", "AVG", "AVG − trained there") == {
         "FedAvg": ["50.0", "30.0", "40.0", "−20.0 [−25.0, −15.0]"]
+    }
+
+
+def test_the_federation_that_is_left_is_compared_training_by_training(row):
+    alone = {"sites": ["Ash", "Birch"], "unseen": ["Ash"]}
+    rows = (
+        row("FedAvg", {"Ash": [0.1, 0.1], "Birch": [0.5, 0.5]}, {"Ash": [0.1, 0.1], "Birch": [0.6, 0.6]}, **alone),
+        row("FedBCS", {"Ash": [0.9, 0.9], "Birch": [0.6, 0.6]}, {"Ash": [0.9, 0.9], "Birch": [0.58, 0.58]}, **alone),
+    )
+    inside = row("FedAvg", AVG[0], key="inside", **UNSEEN)
+    (found,) = without_it(read_results(TaskPlan("nuclei", (inside,), left_out={"Ash": rows})))
+    assert printed(found.table, "without Ash", "AVG", "AVG − FedAvg", "Ahead of FedAvg") == {
+        "FedAvg": ["55.0 ± 7.1", "55.0 ± 7.1", "reference", ""],
+        "FedBCS": ["59.0 ± 1.4", "59.0 ± 1.4", "+4.0 [−72.2, 80.2]", "1 of 2"],  # 10 and -2; t is 12.706 of 1 degree
     }
 
 
