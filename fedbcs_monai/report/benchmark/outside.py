@@ -1,8 +1,7 @@
 """Outside: what a method is worth to a hospital that takes no part, and to the federation without it."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from fedbcs_monai.evaluation.tables import (
     Column,
@@ -22,57 +21,66 @@ from fedbcs_monai.report.benchmark.results import TaskResults
 from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.scoreboard import Titled
 
+Training = tuple[str, tuple[int, int]]
+"""The site that stays outside, and seed and fold."""
+
+STUDENT = (
+    "Differences to FedAvg are between trainings of the same sites and seed; their 95% interval is Student's, over "
+    "trainings. These share sites and test cases, so it is narrower than as many unrelated federations would have it."
+)
+
 
 def left_out(results: TaskResults) -> list[Titled]:
     """Dice at every site of the model that was trained without it, and what that costs the site."""
     sites = [site for site, arms in results.left_out.items() if arms]
-    labels = dict.fromkeys(arm.label for site in sites for arm in results.left_out[site])
-    rows = []
-    for label in labels:
-        arms = {site: arm for site in sites for arm in results.left_out[site] if arm.label == label}
-        each = [site_means(_at(runs)) for runs in _repeats(arms)]
-        spreads = {site: mean_sd(100 * means.get(site, math.nan) for means in each) for site in sites}
-        whole = mean_sd(100 * average({site: means.get(site, math.nan) for site in sites}) for means in each)
-        rows.append((label, *spreads.values(), whole, _cost_of_staying_out(arms, results, label)))
-    if not rows:
-        return []
-    columns = [Column("Method"), *(Column(site, "high") for site in (*sites, "AVG")), Column("AVG − trained there")]
-    note = "Every column is another training: without that site, and tested on its test cases."
-    return [Titled("left_out", "Dice in % at a site that stayed outside", Table(tuple(columns), tuple(rows)), note)]
+    rows = [(*row, _cost_of_staying_out(sites, results, str(row[0]))) for row in _rows(results, _at_the_site_outside)]
+    columns = _columns(sites, "AVG − trained there")
+    note = f"Every column is another training: without that site, and tested on its test cases. {STUDENT}"
+    title = "Dice in % at a site that stayed outside"
+    return [Titled("left_out", title, Table(columns, tuple(rows)), note)] if rows else []
 
 
 def without_it(results: TaskResults) -> list[Titled]:
-    """Dice of each smaller federation at its own sites, and what FedAvg scores there, training by training."""
-    sites = [site for site, arms in results.left_out.items() if arms]
-    dice: dict[str, dict[tuple[str, tuple[int, int]], float]] = {}
-    for site in sites:
-        for arm in results.left_out[site]:
-            for run in arm.scored:
-                means = site_means(run.scores["selected", "dice"])
-                dice.setdefault(arm.label, {})[site, run.repeat] = 100 * average(means, run.unseen)
-    if not dice:
-        return []
-    rows = [
-        (
-            label,
-            *(mean_sd(value for (at, _), value in found.items() if at == site) for site in sites),
-            mean_sd(found.values()),
-            *(("reference", "") if label == "FedAvg" else _against(found, dice.get("FedAvg", {}))),
-        )
-        for label, found in dice.items()
-    ]
-    columns = [Column("Method"), *(Column(head, "high") for head in (*(f"without {site}" for site in sites), "AVG"))]
-    columns += [Column("AVG − FedAvg"), Column("Ahead of FedAvg")]
-    note = (
-        "Every column is another federation; AVG is the mean over all trainings. Differences are between trainings of "
-        "the same sites and seed; their 95% interval is Student's, over trainings. These share sites and test cases, "
-        "so it is narrower than as many unrelated federations would have it."
-    )
+    """Dice of each smaller federation at its own sites."""
+    sites = [f"without {site}" for site, arms in results.left_out.items() if arms]
+    rows = _rows(results, _at_the_sites_that_trained)
+    note = "Every column is another federation. Differences to FedAvg as above."
     title = "Dice in % at the sites of the federation that is left"
-    return [Titled("without_it", title, Table(tuple(columns), tuple(rows)), note)]
+    return [Titled("without_it", title, Table(_columns(sites), tuple(rows)), note)] if rows else []
 
 
-def _against(found: Mapping[Any, float], reference: Mapping[Any, float]) -> tuple[Value, str]:
+def _columns(sites: Sequence[str], *more: str) -> tuple[Column, ...]:
+    ranked = [Column(head, "high") for head in (*sites, "AVG")]
+    return (Column("Method"), *ranked, Column("AVG − FedAvg"), Column("Ahead of FedAvg"), *map(Column, more))
+
+
+def _rows(results: TaskResults, dice: Callable[[Run, str], float]) -> list[tuple[Value, ...]]:
+    """Every method's Dice by the site that stays outside, their mean, and how far FedAvg is behind."""
+    found: dict[str, dict[Training, float]] = {}
+    for site, arms in results.left_out.items():
+        for arm in arms:
+            for run in arm.scored:
+                found.setdefault(arm.label, {})[site, run.repeat] = 100 * dice(run, site)
+    sites = [site for site, arms in results.left_out.items() if arms]
+    rows = []
+    for label, values in found.items():
+        repeats = sorted({repeat for _, repeat in values})
+        spreads = [mean_sd(values.get((site, repeat), math.nan) for repeat in repeats) for site in sites]
+        whole = mean_sd(average({site: values.get((site, repeat), math.nan) for site in sites}) for repeat in repeats)
+        against = ("reference", "") if label == "FedAvg" else _against(values, found.get("FedAvg", {}))
+        rows.append((label, *spreads, whole, *against))
+    return rows
+
+
+def _at_the_site_outside(run: Run, site: str) -> float:
+    return site_means(run.scores["selected", "dice"]).get(site, math.nan)
+
+
+def _at_the_sites_that_trained(run: Run, site: str) -> float:
+    return average(site_means(run.scores["selected", "dice"]), run.unseen)
+
+
+def _against(found: Mapping[Training, float], reference: Mapping[Training, float]) -> tuple[Value, str]:
     """Mean difference over the trainings that both have, and in how many of them it is positive."""
     gains = [found[key] - reference[key] for key in sorted(found.keys() & reference.keys())]
     return (mean_interval(gains), f"{sum(gain > 0 for gain in gains)} of {len(gains)}") if gains else ("", "")
@@ -92,11 +100,12 @@ def _at(runs: Mapping[str, Run]) -> list[Score]:
     return [score for site, run in runs.items() for score in run.scores["selected", "dice"] if score.site == site]
 
 
-def _cost_of_staying_out(arms: Mapping[str, Arm], results: TaskResults, label: str) -> Value:
+def _cost_of_staying_out(sites: Sequence[str], results: TaskResults, label: str) -> Value:
     """How far AVG lies below that of the same method trained at these sites too."""
     inside = next((arm for arm in results.arms if arm.label == label), None)
     if inside is None:
         return ""
+    arms = {site: arm for site in sites for arm in results.left_out[site] if arm.label == label}
     outside = case_means(_at(runs) for runs in _repeats(arms))
     both = inside.repeats & {repeat for arm in arms.values() for repeat in arm.repeats}
     there = [score for score in inside.cases("dice", only=both) if score.site in arms]

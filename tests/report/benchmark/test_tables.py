@@ -139,8 +139,8 @@ def test_a_site_outside_is_scored_by_the_model_trained_without_it(row):
         "Birch": (row("FedAvg", {"Ash": [0.9, 0.9], "Birch": [0.3, 0.3]}, key="b", unseen=["Birch", "Elm"], **alone),),
     }
     (found,) = left_out(read_results(TaskPlan("nuclei", (inside,), left_out=without)))
-    assert printed(found.table, "Ash", "Birch", "AVG", "AVG − trained there") == {
-        "FedAvg": ["50.0", "30.0", "40.0", "−20.0 [−25.0, −15.0]"]
+    assert printed(found.table, "Ash", "Birch", "AVG", "AVG − FedAvg", "AVG − trained there") == {
+        "FedAvg": ["50.0", "30.0", "40.0", "reference", "−20.0 [−25.0, −15.0]"]
     }
 
 
