@@ -160,7 +160,10 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
         assert len(task.methods) == len(content["methods"])
         assert labels(task.bounds) == [BOUNDS[name] for name in content["bounds"]]
         assert len(task.ablation) == len(content["ablation"])
-        assert len({row.label for row in task.rows}) == len(task.rows)
+        without = [row for rows in task.left_out.values() for row in rows]
+        inside = [row for row in task.rows if row not in without]
+        assert len({row.label for row in inside}) == len(inside)
+        assert all(len(rows) == len(content["leave_one_out"]) for rows in task.left_out.values())
     assert len({run.folder for run in suite.runs}) == len(suite.runs)
 
 
