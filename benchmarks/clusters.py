@@ -47,7 +47,7 @@ def main() -> None:
     """Pool, cluster, print."""
     options = _options()
     torch.set_num_threads(1)
-    found = conditions(torch.device("cpu"), options.seed)
+    found = conditions(torch.device("cpu"), seed=0)
     results = [(run, _clusters(run)) for run in options.runs]
     close(found)
     rows = [
@@ -62,7 +62,6 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders of FedBCS")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=None, help="also write all that was found to this file")
     return parser.parse_args()
 

@@ -113,10 +113,13 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
 
 
 def claim_folder(folder: Path) -> FileLock:
-    """Make a run folder, and nobody else's until the lock is released or this process ends.
+    """Lock a run folder, which is made if need be, for this process alone.
+
+    Returns:
+        The lock, taken; it is free again when it is released, or when this process ends for whatever reason.
 
     Raises:
-        UserError: somebody else is writing a run into it.
+        UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)

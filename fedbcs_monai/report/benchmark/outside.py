@@ -32,7 +32,7 @@ STUDENT = (
 
 def left_out(results: TaskResults) -> list[Titled]:
     """Dice at every site of the model that was trained without it, and what that costs the site."""
-    sites = [site for site, arms in results.left_out.items() if arms]
+    sites = _sites(results)
     rows = [(*row, _cost_of_staying_out(sites, results, str(row[0]))) for row in _rows(results, _at_the_site_outside)]
     columns = _columns(sites, "AVG − trained there")
     note = f"Every column is another training: without that site, and tested on its test cases. {STUDENT}"
@@ -42,11 +42,16 @@ def left_out(results: TaskResults) -> list[Titled]:
 
 def without_it(results: TaskResults) -> list[Titled]:
     """Dice of each smaller federation at its own sites."""
-    sites = [f"without {site}" for site, arms in results.left_out.items() if arms]
+    sites = [f"without {site}" for site in _sites(results)]
     rows = _rows(results, _at_the_sites_that_trained)
     note = "Every column is another federation. Differences to FedAvg as above."
     title = "Dice in % at the sites of the federation that is left"
     return [Titled("without_it", title, Table(_columns(sites), tuple(rows)), note)] if rows else []
+
+
+def _sites(results: TaskResults) -> list[str]:
+    """The sites without which something was trained."""
+    return [site for site, arms in results.left_out.items() if arms]
 
 
 def _columns(sites: Sequence[str], *more: str) -> tuple[Column, ...]:
@@ -61,7 +66,7 @@ def _rows(results: TaskResults, dice: Callable[[Run, str], float]) -> list[tuple
         for arm in arms:
             for run in arm.scored:
                 found.setdefault(arm.label, {})[site, run.repeat] = 100 * dice(run, site)
-    sites = [site for site, arms in results.left_out.items() if arms]
+    sites = _sites(results)
     rows = []
     for label, values in found.items():
         repeats = sorted({repeat for _, repeat in values})
@@ -81,8 +86,9 @@ def _at_the_sites_that_trained(run: Run, site: str) -> float:
 
 
 def _against(found: Mapping[Training, float], reference: Mapping[Training, float]) -> tuple[Value, str]:
-    """Mean difference over the trainings that both have, and in how many of them it is positive."""
-    gains = [found[key] - reference[key] for key in sorted(found.keys() & reference.keys())]
+    """Mean difference over the trainings that both have scores of, and in how many of them it is positive."""
+    pairs = [found[key] - reference[key] for key in sorted(found.keys() & reference.keys())]
+    gains = [gain for gain in pairs if math.isfinite(gain)]
     return (mean_interval(gains), f"{sum(gain > 0 for gain in gains)} of {len(gains)}") if gains else ("", "")
 
 
