@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.choices import known
 
-GATES = ("scalar", "adaptive", "literal", "banded")
+GATES = ("scalar", "channel", "adaptive", "literal", "banded")
 SPECTRUM_NORMS = {"forward": 1.0, "ortho": 0.5, "backward": 0.0}
 """FFT normalisations in torch's words: an amplitude is divided by (number of pixels) to this power."""
 
@@ -21,24 +21,25 @@ class StyleRecalibration(nn.Module):
 
         y = (l_norm IN(x) + l_org x) * weight + bias.
 
-    This is what "scalar" and "adaptive" compute. The gates start at 0.5, where all but "literal" agree. Behind a block
-    that ends in instance norm, IN(x) is nearly x and little is left to recalibrate.
+    This is what "scalar", "channel" and "adaptive" compute. The gates start at 0.5, where all but "literal" agree.
+    Behind a block that ends in instance norm, IN(x) is nearly x and little is left to recalibrate.
 
     Half precision is computed in float32, and autocast has no hold on it. A constant channel has finite gradients.
 
     Args:
         channels: C.
         gate: "adaptive", gates of every sample from its mean amplitudes (eq. 6); "scalar", two learnt numbers (the
-            authors' code); "literal", |FFT(IN x)| replaced by the instance norm of |FFT x| (eq. 6-7 as printed);
-            "banded", adaptive gates for each band of radial frequencies (ours).
+            authors' code); "channel", two for each channel (ours); "literal", |FFT(IN x)| replaced by the instance
+            norm of |FFT x| (eq. 6-7 as printed); "banded", adaptive gates for each band of radial frequencies (ours).
         affine: learn weight and bias; they are the authors', not in the paper.
-        temperature: of the softmax of "scalar".
+        temperature: of the softmax of "scalar" and "channel".
         spectrum_norm: "forward" divides the spectrum by its size N (eq. 4), "ortho" by the root of N, "backward" by 1.
             It is the scale of what the gates see and, in "literal", of the normalised part of y. With "forward" the
             gates see some 1 / sqrt(N) and the literal part grows with sqrt(N); with "ortho" neither depends on N.
         bands: number of bands of "banded"; 1 is "adaptive".
         floor: what the authors' code raises |FFT|^2 to (theirs is 1e-5), through the transform and its angles, with
-            "scalar" or "adaptive". On a constant channel it leaves a spike and large gradients; 0 is the closed form.
+            "scalar", "channel" or "adaptive". On a constant channel it leaves a spike and large gradients; 0 is the
+            closed form.
     """
 
     def __init__(
@@ -56,10 +57,14 @@ class StyleRecalibration(nn.Module):
         self.mix: nn.Module
         if known("gate", gate, GATES) in ("literal", "banded"):
             if floor > 0:
-                raise UserError(f"floor {floor} goes with the gates scalar and adaptive, got {gate}")
+                raise UserError(f"floor {floor} goes with the gates scalar, channel and adaptive, got {gate}")
             self.mix = Literal(channels, spectrum_norm) if gate == "literal" else Banded(channels, bands, power)
         else:
-            weights = ScalarGate(temperature) if gate == "scalar" else AdaptiveGate(channels, power)
+            weights: nn.Module
+            if gate == "adaptive":
+                weights = AdaptiveGate(channels, power)
+            else:
+                weights = ScalarGate(temperature) if gate == "scalar" else ChannelGate(channels, temperature)
             self.mix = Floored(weights, floor) if floor > 0 else ClosedForm(weights)
         if affine:
             self.weight = nn.Parameter(torch.ones(channels))
@@ -191,6 +196,20 @@ class ScalarGate(nn.Module):
     def forward(self, centred: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Two gates (1, 1, 1, 1[, 1])."""
         return _columns(torch.softmax(self.logits / self.temperature, dim=0)[None], mean)
+
+
+class ChannelGate(nn.Module):
+    """Two learnt numbers for each channel, softmax(logits / temperature): no published method."""
+
+    def __init__(self, channels: int, temperature: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(2, channels))
+        self.temperature = temperature
+
+    def forward(self, centred: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Two gates (1, C, 1, 1[, 1])."""
+        gates = torch.softmax(self.logits / self.temperature, dim=0)
+        return _spread(gates[:1], mean), _spread(gates[1:], mean)
 
 
 class AdaptiveGate(nn.Module):

@@ -9,7 +9,7 @@ from fedbcs_monai.clinical.bundle.export import to_onnx
 from fedbcs_monai.networks import build_segmenter
 
 # With its default norm the literal gate makes logits of some hundreds, where float32 itself does not hold to 1e-4.
-STYLES = {gate: {"gate": gate} for gate in ("adaptive", "scalar", "banded")}
+STYLES = {gate: {"gate": gate} for gate in ("adaptive", "scalar", "channel", "banded")}
 STYLES["literal"] = {"gate": "literal", "spectrum_norm": "ortho"}
 # Exporters warn of their own insides, which is ignored here.
 SHAPES = {2: [(1, 3, 64, 64), (3, 3, 48, 80)], 3: [(1, 3, 64, 32, 32), (2, 3, 32, 48, 32)]}

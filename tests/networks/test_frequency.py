@@ -55,10 +55,12 @@ def recalibrate_by_definition(block: StyleRecalibration, gate: str, x: Tensor, n
     if gate == "literal":
         normed = instance_norm(amplitude).clamp_min(0)
     if gate == "scalar":
-        gates = torch.softmax(block.mix.gate.logits / 0.1, 0).expand(len(x), 2)
+        gates = torch.softmax(block.mix.gate.logits / 0.1, 0).expand(len(x), 2).split(1, dim=1)
+    elif gate == "channel":
+        gates = torch.softmax(block.mix.gate.logits / 0.1, 0).split(1)
     else:
-        gates = eq_6(block, normed.mean(axes), amplitude.mean(axes))
-    mixed = column(gates[:, :1], x) * normed + column(gates[:, 1:], x) * amplitude
+        gates = eq_6(block, normed.mean(axes), amplitude.mean(axes)).split(1, dim=1)
+    mixed = column(gates[0], x) * normed + column(gates[1], x) * amplitude
     y = torch.fft.ifftn(torch.polar(mixed, phase), dim=axes, norm=norm).real
     return y * column(block.weight[None], x) + column(block.bias[None], x)
 
@@ -135,7 +137,7 @@ def test_the_floor_leaves_the_authors_spike_on_a_constant_channel():
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("gate", ["scalar", "adaptive", "banded"])
+@pytest.mark.parametrize("gate", ["scalar", "channel", "adaptive", "banded"])
 def test_starts_halfway_between_the_map_and_its_instance_norm(gate, size):
     x = feature(*size)
     torch.testing.assert_close(StyleRecalibration(3, gate).double()(x), 0.5 * instance_norm(x) + 0.5 * x)
@@ -147,6 +149,14 @@ def test_one_band_is_the_adaptive_gate():
     adaptive.load_state_dict({name.replace("gate.gate.", "gate."): value for name, value in state.items()})
     x = feature(2, 3, 8, 6)
     torch.testing.assert_close(banded(x), adaptive(x))
+
+
+def test_the_same_gates_in_every_channel_are_the_scalar_gate():
+    channel, scalar = learnt("channel"), learnt("scalar")
+    state = scalar.state_dict()
+    channel.load_state_dict(state | {"mix.gate.logits": state["mix.gate.logits"][:, None].expand(2, 3)})
+    x = feature(2, 3, 8, 6)
+    torch.testing.assert_close(channel(x), scalar(x))
 
 
 def test_adaptive_gates_differ_between_samples_and_not_with_their_company():
@@ -219,7 +229,7 @@ def test_scripts_exports_and_compiles(options):
     [
         ({"gate": "scaler"}, "did you mean 'scalar'"),
         ({"spectrum_norm": "orthogonal"}, "did you mean 'ortho'"),
-        ({"gate": "banded", "floor": 1e-5}, "scalar and adaptive"),
+        ({"gate": "banded", "floor": 1e-5}, "scalar, channel and adaptive"),
     ],
 )
 def test_an_impossible_setting_says_what_would_work(options, message):
