@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conditions import close, conditions, finish, say, table
+from conditions import close, conditions, finish, say, script, table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,4 +94,4 @@ def _cluster(prototypes: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -4,18 +4,28 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.memory import process_bytes
 
 PACKAGES = ("fedbcs-monai", "torch", "monai", "numpy", "finch-clust")
 IDLE = 0.3
 """Load average of the last minute up to which a machine counts as idle."""
+
+
+def script(main: Callable[[], None]) -> None:
+    """Run a benchmark. What its user has to mend is one line, and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def conditions(device: torch.device, seed: int) -> dict[str, Any]:

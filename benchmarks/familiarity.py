@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from conditions import close, conditions, finish, say, table
+from conditions import close, conditions, finish, say, script, table
 from matplotlib.figure import Figure
 from monai.transforms import AdjustContrast, GaussianSmooth, RandBiasField, RandGaussianNoise
 from scipy.stats import spearmanr
@@ -435,4 +435,4 @@ def _figure(shown: Mapping[str, Sequence[Scored]]) -> Figure:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 import torch
 import yaml
-from conditions import close, conditions, finish, table
+from conditions import close, conditions, finish, script, table
 
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
@@ -274,4 +274,4 @@ def slope(values: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from conditions import close, conditions, finish, say, table
+from conditions import close, conditions, finish, say, script, table
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
@@ -206,4 +206,4 @@ def _text(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

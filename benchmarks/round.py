@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from conditions import close, conditions, finish, say, table
+from conditions import close, conditions, finish, say, script, table
 
 from fedbcs_monai.config import load_config
 from fedbcs_monai.data import Case, SiteData, write_sites
@@ -218,4 +218,4 @@ def shown(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

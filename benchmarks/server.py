@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, table
+from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, script, table
 from torch import Tensor
 
 from fedbcs_monai.config import build, load_config
@@ -187,4 +187,4 @@ Peak: resident set above what was held before. That of the mean is the update in
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

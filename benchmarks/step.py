@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, table
+from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, script, table
 from torch import Tensor, nn
 
 from fedbcs_monai.config import build, load_config
@@ -336,4 +336,4 @@ def shown(setting: Setting, rows: dict[str, dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
