@@ -59,12 +59,15 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if len(path.parts) > 1:
+        raise UserError(f"no configuration {str(name)!r}: there is no such file")
     experiments = shipped() / "configs" / "experiments"
-    named = experiments / f"{path.name}.yaml"
-    if len(path.parts) == 1 and named.is_file():
+    named = experiments / f"{name}.yaml"
+    if named.is_file():
         return named
-    there = ", ".join(sorted(file.stem for file in experiments.glob("*.yaml")))
-    raise UserError(f"no configuration {str(name)!r}; give a path, or one of the shipped experiments: {there}")
+    there = sorted(file.stem for file in experiments.glob("*.yaml"))
+    near = difflib.get_close_matches(path.stem, there, n=5) or there
+    raise UserError(f"no configuration {str(name)!r}; give a path, or a shipped experiment: {', '.join(near)}")
 
 
 def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:

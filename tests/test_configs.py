@@ -217,9 +217,17 @@ def test_what_is_misspelt_is_named_with_the_nearest(overrides, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_experiment_lists_the_shipped_ones():
-    with pytest.raises(UserError, match=r"no configuration 'nuclei_fedavgg'.*nuclei_fedavg.*prostate_fedbcs"):
-        load_config("nuclei_fedavgg")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nuclei_fedavgg", "no configuration 'nuclei_fedavgg'.*: nuclei_fedavg, nuclei_fedavgm"),
+        ("qqqqqq", "a shipped experiment: benchmark_batch, .*, prostate_small_scaffold$"),
+        ("missing/nuclei_fedavg", "no configuration 'missing/nuclei_fedavg': there is no such file"),
+    ],
+)
+def test_a_configuration_that_is_not_there_is_named_with_what_is(name, message):
+    with pytest.raises(UserError, match=message):
+        load_config(name)
 
 
 @pytest.mark.parametrize(
