@@ -168,10 +168,10 @@ def require_all(config: Mapping[str, Any]) -> None:
 
 
 def sites_of(config: Mapping[str, Any]) -> dict[str, SiteData]:
-    """The site list; a site that is left out keeps its test cases and no others.
+    """The site list; of a site that is left out every case that has a label is a test case.
 
     Raises:
-        UserError: the site that is left out is not in the list, or has no test cases.
+        UserError: the site that is left out is not in the list, or has no labels to be tested against.
     """
     data = read_sites(Path(config["sites"]))
     name = config.get("leave_out")
@@ -179,9 +179,9 @@ def sites_of(config: Mapping[str, Any]) -> dict[str, SiteData]:
         return data
     if name not in data:
         raise UserError(f"leave_out is {name!r}: the sites of {config['sites']} are {', '.join(sorted(data))}")
-    cases = tuple(replace(case, split="test") for case in data[name].split("test", config["fold"]))
+    cases = tuple(replace(case, split="test") for case in data[name].cases if case.label is not None)
     if not cases:
-        raise UserError(f"leave_out is {name!r}: it has no test cases in {config['sites']} to be tested on")
+        raise UserError(f"leave_out is {name!r}: no case of it in {config['sites']} has a label to be tested against")
     return {**data, name: replace(data[name], cases=cases)}
 
 

@@ -62,10 +62,11 @@ def test_what_sites_keep_to_themselves_cannot_be_pooled(tiny):
         set_up(tiny(pool=True, method={"_target_": "fedbcs_monai.methods.LocalOnly"}))
 
 
-def test_a_site_left_out_is_tested_on_its_test_cases_and_never_trained_on(tiny):
+def test_a_site_left_out_is_tested_on_all_its_cases_and_never_trained_on(tiny):
     config = tiny(leave_out="Birch")
     before, after = read_sites(Path(config["sites"]))["Birch"], sites_of(config)["Birch"]
-    assert [case.id for case in after.split("test")] == [case.id for case in before.split("test")]
+    assert [case.id for case in after.split("test")] == [case.id for case in before.cases]
+    assert len(before.cases) > len(before.split("test"))
     assert after.split("train") == after.split("val") == ()
     federation = set_up(config)
     assert [site.name for site in federation.sites] == ["Alder", "Cedar"]
@@ -83,6 +84,19 @@ def test_a_site_left_out_is_an_unseen_one(tiny):
 def test_a_site_that_there_is_not_cannot_be_left_out(tiny):
     with pytest.raises(UserError, match=r"leave_out is 'Ash': the sites of .* are Alder, Birch, Cedar, Elm"):
         sites_of(tiny(leave_out="Ash"))
+
+
+def test_a_site_without_labels_cannot_be_left_out(tiny):
+    config = tiny(leave_out="Elm")
+    content = json.loads(Path(config["sites"]).read_text())
+    for site in content["sites"]:
+        for case in site["cases"] if site["name"] == "Elm" else ():
+            case["label"] = None
+            del case["sha256"]["label"]
+    unlabelled = Path(config["sites"]).with_name("unlabelled.json")
+    unlabelled.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"no case of it in .*unlabelled\.json has a label to be tested against"):
+        sites_of({**config, "sites": str(unlabelled)})
 
 
 def test_what_postprocessing_needs_is_said_before_training(tiny, monkeypatch):

@@ -35,7 +35,10 @@ def left_out(results: TaskResults) -> list[Titled]:
     sites = _sites(results)
     rows = [(*row, _cost_of_staying_out(sites, results, str(row[0]))) for row in _rows(results, _at_the_site_outside)]
     columns = _columns(sites, "AVG − trained there")
-    note = f"Every column is another training: without that site, and tested on its test cases. {STUDENT}"
+    note = (
+        "Every column is another training: without that site, and tested on all its cases. What staying out costs is "
+        f"counted on the test cases that both have. {STUDENT}"
+    )
     title = "Dice in % at a site that stayed outside"
     return [Titled("left_out", title, Table(columns, tuple(rows)), note)] if rows else []
 
