@@ -96,7 +96,7 @@ def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
         own, others = _paired(arm, reference)
         return _avg(own, compared) - _avg(others, compared)
 
-    ranked = sorted(arms, key=lead, reverse=True)
+    ranked = sorted(_ranked(arms), key=lead, reverse=True)
     leader = ranked[0]
     other = ranked[1] if leader is reference else reference
     difference = gain(leader, other, compared)
@@ -109,6 +109,13 @@ def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
     if runner:
         sentence += f" Next is {runner.label}, with {text(_avg(runner, compared))}%."
     return sentence + _where_not(leader, other, compared) + _at_unseen([leader, other], compared)
+
+
+def _ranked(arms: Sequence[Arm]) -> Sequence[Arm]:
+    """Those with as many runs as any, for a lucky seed alone leads nothing; all, if one alone has so many."""
+    most = max(len(arm.repeats) for arm in arms)
+    whole = [arm for arm in arms if len(arm.repeats) == most]
+    return whole if len(whole) > 1 else arms
 
 
 def _paired(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
@@ -157,6 +164,8 @@ def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
     runs, most = min(len(arm.scored) for arm in arms), max(len(arm.scored) for arm in arms)
     counted = "one run" if most == 1 else f"{most} runs" if runs == most else f"{runs} to {most} runs"
     sentence = f"From {len(cases)} test cases at {_sites(len(compared.tested))} and {counted} a method. "
+    if len(_ranked(arms)) < len(arms):
+        sentence += f"Methods with fewer than {most} runs are not ranked. "
     few = [site for site in compared.tested if sum(at == site for at, _ in cases) < FEW_CASES]
     if few:
         sentence += f"Fewer than {FEW_CASES} test cases at {_listed(few)}. "

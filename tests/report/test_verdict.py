@@ -92,3 +92,17 @@ def test_the_luck_of_a_seed_is_on_both_sides(scored):
     )
     assert "MOON is ahead of FedAvg by 10.0 points" in said.finding
     assert said.finding.endswith("70.0% against 70.0%.")
+
+
+def test_a_lucky_seed_alone_does_not_lead(scored):
+    """As in the tables, who has fewer runs than others is not ranked."""
+    said = say(
+        scored("a", Ash=[0.8]),
+        scored("b", seed=1, Ash=[0.5]),
+        scored("c", "FedBCS", Ash=[0.8]),
+        scored("d", "FedBCS", seed=1, Ash=[0.6]),
+        scored("e", "MOON", Ash=[0.9]),
+    )
+    assert said.finding.startswith("FedBCS is ahead of FedAvg by 5.0 points")
+    assert "MOON" not in said.finding
+    assert "1 to 2 runs a method. Methods with fewer than 2 runs are not ranked." in said.caveat

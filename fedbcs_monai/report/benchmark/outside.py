@@ -33,14 +33,16 @@ STUDENT = (
 def left_out(results: TaskResults) -> list[Titled]:
     """Dice at every site of the model that was trained without it, and what that costs the site."""
     sites = _sites(results)
-    rows = [(*row, _cost_of_staying_out(sites, results, str(row[0]))) for row in _rows(results, _at_the_site_outside)]
-    columns = _columns(sites, "AVG − trained there")
-    note = (
-        "Every column is another training: without that site, and tested on all its cases. What staying out costs is "
-        f"counted on the test cases that both have. {STUDENT}"
-    )
+    rows = _rows(results, _at_the_site_outside)
+    note = "Every column is another training: without that site, and tested on all its cases."
+    costs = [_cost_of_staying_out(sites, results, str(row[0])) for row in rows]
+    columns = _columns(sites)
+    if any(costs):
+        columns = _columns(sites, "AVG − trained there")
+        rows = [(*row, cost) for row, cost in zip(rows, costs, strict=True)]
+        note += " What staying out costs is counted on the test cases that both have."
     title = "Dice in % at a site that stayed outside"
-    return [Titled("left_out", title, Table(columns, tuple(rows)), note)] if rows else []
+    return [Titled("left_out", title, Table(columns, tuple(rows)), f"{note} {STUDENT}")] if rows else []
 
 
 def without_it(results: TaskResults) -> list[Titled]:

@@ -142,6 +142,8 @@ def test_a_site_outside_is_scored_by_the_model_trained_without_it(row):
     assert printed(found.table, "Ash", "Birch", "AVG", "AVG − FedAvg", "AVG − trained there") == {
         "FedAvg": ["40.0", "30.0", "35.0", "reference", "−20.0 [−25.0, −15.0]"]  # Ash's third case is not tested inside
     }
+    (alone,) = left_out(read_results(TaskPlan("nuclei", left_out=without)))
+    assert "AVG − trained there" not in [column.name for column in alone.table.columns]
 
 
 def test_the_federation_that_is_left_is_compared_training_by_training(row):
