@@ -38,7 +38,7 @@ class FedBCS(Method):
     Args:
         tau: temperature of the contrast (authors: 0.005 histology, 0.4 prostate). Below 0.05 the gradient is some
             1/tau times that of the segmentation loss, and a warning is given.
-        weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be three times the
+        weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be twice the
             segmentation loss and costs validation Dice (docs/results.md).
         warmup: rounds before the prototype loss begins.
         anchors: pixels that are aligned: of ``all`` classes (eq. 15), or of the ``foreground`` (authors' code), which
