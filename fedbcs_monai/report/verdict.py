@@ -172,7 +172,7 @@ def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
     undefined = sum(not math.isfinite(score.value) for score in _all_cases(arms))
     if undefined:
         sentence += f"{undefined} undefined {'score is' if undefined == 1 else 'scores are'} left out. "
-    if runs > 1:
+    if min(len(arm.scored) for arm in _ranked(arms)) > 1:
         return sentence + "The interval covers the choice of test cases; ± is the standard deviation over runs."
     if len(arms) > 1:
         return (

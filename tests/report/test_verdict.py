@@ -106,3 +106,4 @@ def test_a_lucky_seed_alone_does_not_lead(scored):
     assert said.finding.startswith("FedBCS is ahead of FedAvg by 5.0 points")
     assert "MOON" not in said.finding
     assert "1 to 2 runs a method. Methods with fewer than 2 runs are not ranked." in said.caveat
+    assert "± is the standard deviation over runs" in said.caveat

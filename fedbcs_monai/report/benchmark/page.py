@@ -21,6 +21,7 @@ from fedbcs_monai.report.verdict import Verdict, verdict
 from fedbcs_monai.tensors import write_atomically
 
 OUTSIDE = Verdict("Every method was trained without one site at a time.", "The scores are those of the site left out.")
+BELOW = " Below the line, what a federation is held against, with as many steps in all unless its name says otherwise."
 SHOWN_MISSING = 6
 
 
@@ -115,9 +116,8 @@ def _blocks(results: TaskResults) -> list[Block]:
             "Methods compared",
             "Test cases scored once, with the weights that did best on validation cases. AVG is the plain mean over "
             "the sites that trained. Best in bold, second underlined, among rows of as many runs as any has; ± is the "
-            "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases. Below "
-            "the line, what a federation is held against: every site alone, and all cases in one place, with the same "
-            "rounds and steps.",
+            "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases."
+            + (BELOW if results.bounds else ""),
             tables.comparison(results),
             charts.overview(results),
         ),
