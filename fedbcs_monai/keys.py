@@ -10,7 +10,7 @@ KEYS = {
     "familiarity": "also learn how cases look at the sites, to warn of images unlike them; false: nobody tells of them",
     "fold": "fold that is tested, for site lists with folds",
     "leave_out": "a site that is not trained on; all its cases are scored, as an unseen site's",
-    "pool": "train in one place on the cases of all sites: what a federation is measured against",
+    "pool": "train in one place on the cases of all sites, with all their steps; site: with those of one site",
     "method": "federated method: a class of fedbcs_monai.methods and its fields",
     "rounds": "federated rounds",
     "epochs": "local epochs a round",

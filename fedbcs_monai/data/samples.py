@@ -97,10 +97,15 @@ class Pooled(Dataset[dict[str, Tensor]]):
     """The samples of several sites as if they were one's, in batches of the same sizes as the sites make apart.
 
     So an epoch takes as many optimizer steps as one epoch at every site.
+
+    Args:
+        parts: of each site.
+        steps_of_one: take only as many batches an epoch as a site does on average, rounded up; other samples each time.
     """
 
-    def __init__(self, parts: Sequence[Samples]) -> None:
+    def __init__(self, parts: Sequence[Samples], steps_of_one: bool = False) -> None:
         self.parts = tuple(parts)
+        self.steps_of_one = steps_of_one
         self._ends = list(accumulate(len(part) for part in self.parts))
 
     def __len__(self) -> int:
@@ -112,8 +117,9 @@ class Pooled(Dataset[dict[str, Tensor]]):
         return self.parts[number].draw(index - (self._ends[number - 1] if number else 0), seed)
 
     def batch_sizes(self, most: int) -> list[int]:
-        """Sizes of the batches of one epoch: those of every part."""
-        return [size for part in self.parts for size in part.batch_sizes(most)]
+        """Sizes of the batches of one epoch: those of every part, or every so many of them."""
+        sizes = [size for part in self.parts for size in part.batch_sizes(most)]
+        return sizes[:: len(self.parts)] if self.steps_of_one else sizes
 
 
 def batches(

@@ -35,6 +35,9 @@ FEDERATION = (
 POOLED = "pooled"
 """Name of the one place that trains on the cases of all sites."""
 
+SITE = "site"
+"""What `pool` is where that place makes as many steps as one site."""
+
 TASK = ("network_def", "reading", "preprocessing", "inferer", "postprocessing", "loss", "optimizer", "batch_size")
 
 _BY_SKIMAGE = ("KeepLargestConnectedComponentd", "RemoveSmallObjectsd")
@@ -100,7 +103,7 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     elif method.private(network):
         raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
     else:
-        pooled = Pooled(list(samples.values()))
+        pooled = pool(config, list(samples.values()))
         of_all = telling(config, segmentation, training)
         sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
@@ -244,6 +247,19 @@ def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
         augmentation=build(config, "augmentation") if config.get("augmentation") else None,
         cache=config["cache"],
     )
+
+
+def pool(config: Mapping[str, Any], samples: Sequence[Samples]) -> Pooled:
+    """The samples of all sites in one place.
+
+    Raises:
+        UserError: `pool` is something else than true or ``site``, or there is nothing random to draw by.
+    """
+    if config["pool"] not in (True, SITE):
+        raise UserError(f"pool is {config['pool']!r}: give true, or {SITE} for as many steps as one site makes")
+    if config["pool"] == SITE and not config["shuffle"]:
+        raise UserError(f"pool: {SITE} draws some of all samples every epoch, so shuffle must be true")
+    return Pooled(samples, steps_of_one=config["pool"] == SITE)
 
 
 def epochs_of(

@@ -204,9 +204,9 @@ def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
     assert estimate.left([planned("A"), planned("B")], {}, 2) == 30  # no run is shorter for having company
 
 
-@pytest.mark.parametrize("pool", [None, True])
-def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool):
+@pytest.mark.parametrize(("pool", "steps"), [(None, 6), (True, 6), ("site", 2)])
+def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool, steps):
     counted: dict[str, int] = {}
-    assert steps_a_round(tiny(pool=pool), counted) == 6  # 4 pictures at each of three sites, two a step
-    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, counted) == 18
+    assert steps_a_round(tiny(pool=pool), counted) == steps  # 4 pictures at each of three sites, two a step
+    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, counted) == 3 * steps
     assert steps_a_round(tiny_prostate, counted) > 0

@@ -57,6 +57,23 @@ def test_pooled_training_takes_as_many_steps_as_the_sites_together(tiny, batch_s
     assert len(sizes[1]) == pooled[0].steps
 
 
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 4), (2, 2), (3, 2)])
+def test_pooled_training_takes_as_many_steps_as_one_site(tiny, batch_size, steps):
+    """Of four cases at each of three sites: 12 / 3, 6 / 3 and 6 / 3 batches an epoch."""
+    (pooled,) = set_up(tiny(batch_size=batch_size, pool="site")).sites
+    assert pooled.steps == steps
+    epochs = [[batch["image"] for batch in pooled.batches(seed)] for seed in (1, 2)]
+    assert [len(epoch) for epoch in epochs] == [steps, steps]
+    assert any(not first.equal(second) for first, second in zip(*epochs, strict=True))
+
+
+def test_what_pool_does_not_understand_is_refused(tiny):
+    with pytest.raises(UserError, match="pool is 'sites': give true, or site for as many steps"):
+        set_up(tiny(pool="sites"))
+    with pytest.raises(UserError, match="so shuffle must be true"):
+        set_up(tiny(pool="site", shuffle=False))
+
+
 def test_what_sites_keep_to_themselves_cannot_be_pooled(tiny):
     with pytest.raises(UserError, match="pool trains in one place, and LocalOnly keeps tensors at sites"):
         set_up(tiny(pool=True, method={"_target_": "fedbcs_monai.methods.LocalOnly"}))

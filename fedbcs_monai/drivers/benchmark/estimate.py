@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedbcs_monai.federated.setup import samples_of, sites_of
+from fedbcs_monai.federated.setup import pool, samples_of, sites_of
 from fedbcs_monai.federated.suite import PlannedRun
 
-DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing", "batch_size", "epochs")
+DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing", "batch_size", "epochs", "pool", "shuffle")
 """What the number of steps depends on."""
 
 
@@ -52,8 +52,9 @@ def steps_a_round(config: Mapping[str, Any], counted: dict[str, int]) -> int:
     if key not in counted:
         sites = [site for site in sites_of(config).values() if site.split("train", config["fold"])]
         uncached = {**config, "cache": False}
-        sizes = [samples_of(uncached, site).batch_sizes(config["batch_size"]) for site in sites]
-        counted[key] = sum(map(len, sizes)) * int(config["epochs"])
+        samples = [samples_of(uncached, site) for site in sites]
+        places = [pool(config, samples)] if config.get("pool") else samples
+        counted[key] = sum(len(place.batch_sizes(config["batch_size"])) for place in places) * int(config["epochs"])
     return counted[key]
 
 
