@@ -10,7 +10,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
 from fedbcs_monai.keys import BENCHMARK_KEYS
 
-BOUNDS = {"local": "Local only", "pooled": "Pooled"}
+BOUNDS = {"local": "Local only", "pooled_site": "Pooled, steps of one site", "pooled": "Pooled"}
 SHIPPED = sorted((shipped() / "configs" / "experiments").glob("benchmark_*.yaml"))
 
 
@@ -171,5 +171,5 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
 def test_the_paper_s_methods_and_parts_are_all_compared(name):
     content = stacked(name, BENCHMARK_KEYS)
     assert len(content["methods"]) >= 11
-    assert content["bounds"] == ["local", "pooled"]
+    assert content["bounds"] == list(BOUNDS)
     assert content["ablation"] == ["fedavg", "cdpa", "fsr", "fedbcs"]
