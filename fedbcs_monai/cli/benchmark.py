@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fedbcs_monai.cli.train import overrides_of
 from fedbcs_monai.cli.voice import Quiet, voice
+from fedbcs_monai.data import Samples
 from fedbcs_monai.drivers.benchmark import (
     Estimate,
     Failure,
@@ -93,12 +94,12 @@ class Saying(SuiteWatch):
 
 def say_plan(suite: Suite, jobs: int, say: Quiet) -> None:
     """Every run with its stage and its steps, and what is known of the time."""
-    counted: dict[str, int] = {}
+    known: dict[str, list[Samples]] = {}
     estimate = Estimate()
     stages = {planned.name: stage_of(planned) for planned in suite.runs}
     rows, waiting, steps = [], [], 0
     for planned in suite.runs:
-        work = planned.config["rounds"] * steps_a_round(planned.config, counted)
+        work = planned.config["rounds"] * steps_a_round(planned.config, known)
         rows.append([planned.name, stages[planned.name].value, str(planned.config["rounds"]), f"{work:,}"])
         if stages[planned.name] is Stage.FINISHED:
             estimate.learn(planned, seconds_and_rounds(planned)[0])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fedbcs_monai.data import Samples
 from fedbcs_monai.drivers.benchmark import Estimate, Stage, SuiteWatch, carry_out, run_suite, stage_of, steps_a_round
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
@@ -206,7 +207,7 @@ def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
 
 @pytest.mark.parametrize(("pool", "steps"), [(None, 6), (True, 6), ("site", 2)])
 def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool, steps):
-    counted: dict[str, int] = {}
-    assert steps_a_round(tiny(pool=pool), counted) == steps  # 4 pictures at each of three sites, two a step
-    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, counted) == 3 * steps
-    assert steps_a_round(tiny_prostate, counted) > 0
+    known: dict[str, list[Samples]] = {}
+    assert steps_a_round(tiny(pool=pool), known) == steps  # 4 pictures at each of three sites, two a step
+    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, known) == 3 * steps
+    assert steps_a_round(tiny_prostate, known) > 0

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fedbcs_monai.data import Samples
 from fedbcs_monai.federated.setup import pool, samples_of, sites_of
 from fedbcs_monai.federated.suite import PlannedRun
 
-DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing", "batch_size", "epochs", "pool", "shuffle")
-"""What the number of steps depends on."""
+DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing")
+"""What the number of training samples depends on."""
 
 
 class Estimate:
@@ -41,21 +42,20 @@ class Estimate:
         return max(sum(known) / jobs, max(known, default=0.0))
 
 
-def steps_a_round(config: Mapping[str, Any], counted: dict[str, int]) -> int:
+def steps_a_round(config: Mapping[str, Any], known: dict[str, list[Samples]]) -> int:
     """Optimizer steps of one round at all sites; where slices are samples, cases are read to count them.
 
     Args:
         config: of a run.
-        counted: what was counted before, to be added to.
+        known: the sites' samples that were counted before, to be added to.
     """
     key = json.dumps({name: config.get(name) for name in DATA}, sort_keys=True, default=str)
-    if key not in counted:
+    if key not in known:
         sites = [site for site in sites_of(config).values() if site.split("train", config["fold"])]
         uncached = {**config, "cache": False}
-        samples = [samples_of(uncached, site) for site in sites]
-        places = [pool(config, samples)] if config.get("pool") else samples
-        counted[key] = sum(len(place.batch_sizes(config["batch_size"])) for place in places) * int(config["epochs"])
-    return counted[key]
+        known[key] = [samples_of(uncached, site) for site in sites]
+    places = [pool(config, known[key])] if config.get("pool") else known[key]
+    return sum(len(place.batch_sizes(config["batch_size"])) for place in places) * int(config["epochs"])
 
 
 def _groups(run: PlannedRun) -> list[tuple[str, ...]]:
