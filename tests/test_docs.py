@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fedbcs_monai.federated.planning import Choice, read_suite
+
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL = ("--network_def::features", "[8, 8, 16, 16, 16]", "--batch_size", "2", "--device", "cpu")
 QUICK = {"fedbcs train": SMALL, "fedbcs benchmark": (*SMALL, "--rounds", "2", "--seeds", "0"), "pytest": ("-q",)}
@@ -44,3 +46,16 @@ def test_a_method_goes_from_nothing_to_a_row(page, nuclei_sites, tmp_path):
     rows = (here / "runs" / "mine" / "tables.md").read_text(encoding="utf-8")
     assert "| FedAvg |" in rows
     assert "| FedMoment |" in rows
+
+
+@pytest.mark.parametrize("name", ["benchmark_small", "benchmark_shift", "benchmark_batch"])
+def test_the_results_page_has_every_method_and_bound_of_a_suite(name, nuclei_sites, tmp_path):
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    (section,) = (part for part in text.split("\n## ")[1:] if f"`{name}`" in part.splitlines()[0])
+    tables = section.split("Table 1. Foreground Dice, %")[1:]
+    sites = dict.fromkeys(("nuclei", "prostate"), nuclei_sites)
+    tasks = read_suite(name, tmp_path, Choice(sites=sites)).tasks
+    assert len(tables) == len(tasks) == 2
+    for table, task in zip(tables, tasks, strict=True):
+        rows = {line.split(" | ")[0] for line in table.split("\n#")[0].splitlines()}
+        assert rows >= {f"| {row.label}" for row in (*task.methods, *task.bounds)}
