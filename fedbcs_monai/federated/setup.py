@@ -78,8 +78,11 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     require_all(config)
     data = sites_of(config)
     method: Method = build(config, "method")
+    pool = pooling(config)
     compute = compute_of(config)
     network = build_network(config, compute)
+    if pool and method.private(network):
+        raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
     segmentation = build_segmentation(config, compute)
     parts = {
         part: {name: CaseScorer(segmentation, site.items(part, config["fold"])) for name, site in data.items()}
@@ -94,16 +97,14 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
         samples[site.name] = samples_of(config, site)
     followed = ("val", "test") if config["best_on_test"] else ("val",)
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
-    if not config.get("pool"):
+    if pool is None:
         styles = {name: telling(config, segmentation, [data[name]]) for name in samples}
         sites = [
             build_site(config, name, read, network, compute, [scorers[name]], styles[name], watch)
             for name, read in samples.items()
         ]
-    elif method.private(network):
-        raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
     else:
-        pooled = pool(config, list(samples.values()))
+        pooled = pool(list(samples.values()))
         of_all = telling(config, segmentation, training)
         sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
@@ -249,17 +250,19 @@ def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
     )
 
 
-def pool(config: Mapping[str, Any], samples: Sequence[Samples]) -> Pooled:
-    """The samples of all sites in one place.
+def pooling(config: Mapping[str, Any]) -> Callable[[Sequence[Samples]], Pooled] | None:
+    """How the samples of all sites come into one place; None: they stay at their sites.
 
     Raises:
         UserError: `pool` is something else than true or ``site``, or there is nothing random to draw by.
     """
+    if not config.get("pool"):
+        return None
     if config["pool"] not in (True, SITE):
         raise UserError(f"pool is {config['pool']!r}: give true, or {SITE} for as many steps as one site makes")
     if config["pool"] == SITE and not config["shuffle"]:
         raise UserError(f"pool: {SITE} draws some of all samples every epoch, so shuffle must be true")
-    return Pooled(samples, steps_of_one=config["pool"] == SITE)
+    return partial(Pooled, steps_of_one=config["pool"] == SITE)
 
 
 def epochs_of(

@@ -12,6 +12,7 @@ from fedbcs_monai.data.sites import SiteData, read_sites, write_sites
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.setup import POOLED, set_up, sites_of
+from fedbcs_monai.federated.watch import Watch
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -67,16 +68,24 @@ def test_pooled_training_takes_as_many_steps_as_one_site(tiny, batch_size, steps
     assert any(not first.equal(second) for first, second in zip(*epochs, strict=True))
 
 
-def test_what_pool_does_not_understand_is_refused(tiny):
-    with pytest.raises(UserError, match="pool is 'sites': give true, or site for as many steps"):
-        set_up(tiny(pool="sites"))
-    with pytest.raises(UserError, match="so shuffle must be true"):
-        set_up(tiny(pool="site", shuffle=False))
+@pytest.mark.parametrize(
+    ("laid_over", "reason"),
+    [
+        ({"pool": "sites"}, "pool is 'sites': give true, or site for as many steps"),
+        ({"pool": "site", "shuffle": False}, "so shuffle must be true"),
+        (
+            {"pool": True, "method": {"_target_": "fedbcs_monai.methods.LocalOnly"}},
+            "pool trains in one place, and LocalOnly keeps tensors at sites",
+        ),
+    ],
+)
+def test_pool_is_refused_before_a_case_is_read(tiny, laid_over, reason):
+    class Reading(Watch):
+        def note(self, text):
+            raise AssertionError(text)
 
-
-def test_what_sites_keep_to_themselves_cannot_be_pooled(tiny):
-    with pytest.raises(UserError, match="pool trains in one place, and LocalOnly keeps tensors at sites"):
-        set_up(tiny(pool=True, method={"_target_": "fedbcs_monai.methods.LocalOnly"}))
+    with pytest.raises(UserError, match=reason):
+        set_up(tiny(**laid_over), Reading())
 
 
 def test_a_site_left_out_is_tested_on_all_its_cases_and_never_trained_on(tiny):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fedbcs_monai.data import Samples
-from fedbcs_monai.federated.setup import pool, samples_of, sites_of
+from fedbcs_monai.federated.setup import pooling, samples_of, sites_of
 from fedbcs_monai.federated.suite import PlannedRun
 
 DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing")
@@ -49,12 +49,13 @@ def steps_a_round(config: Mapping[str, Any], known: dict[str, list[Samples]]) ->
         config: of a run.
         known: the sites' samples that were counted before, to be added to.
     """
+    pool = pooling(config)
     key = json.dumps({name: config.get(name) for name in DATA}, sort_keys=True, default=str)
     if key not in known:
         sites = [site for site in sites_of(config).values() if site.split("train", config["fold"])]
         uncached = {**config, "cache": False}
         known[key] = [samples_of(uncached, site) for site in sites]
-    places = [pool(config, known[key])] if config.get("pool") else known[key]
+    places = [pool(known[key])] if pool else known[key]
     return sum(len(place.batch_sizes(config["batch_size"])) for place in places) * int(config["epochs"])
 
 
