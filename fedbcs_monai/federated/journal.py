@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -130,6 +131,11 @@ def claim_folder(folder: Path) -> FileLock:
             f"{folder}: another process is writing a run into it; wait until it has ended, or name another -o"
         ) from None
     return lock
+
+
+def copy_run(folder: Path, to: Path) -> None:
+    """Copy a run folder's files into another folder, but for its lock."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns(LOCK), dirs_exist_ok=True)
 
 
 def clear_run(folder: Path) -> None:

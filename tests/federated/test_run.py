@@ -1,12 +1,14 @@
 """A run: it ends when it no longer gets better, and says who took part in which round."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.journal import LOCK, copy_run
 from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg
@@ -91,3 +93,12 @@ def test_a_run_that_was_refused_leaves_its_folder_to_others(tmp_path):
     with pytest.raises(UserError, match="was run with other values of method"):
         opened(tmp_path, resume=True, method="FedProx")
     opened(tmp_path)[0].close()
+
+
+def test_a_copy_of_a_run_has_all_its_files_and_no_lock(tmp_path):
+    run, _ = opened(tmp_path / "run")
+    copy_run(tmp_path / "run", tmp_path / "copy")
+    run.close()
+    files = {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*")}
+    assert {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*")} == files - {Path(LOCK)}
+    assert Path("config.json") in files and Path(LOCK) in files

@@ -1,7 +1,6 @@
 """FederatedController: the aggregator inside an NVFlare server."""
 
 import math
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.guards import NUMBERS
+from fedbcs_monai.federated.journal import copy_run
 from fedbcs_monai.federated.known import write_familiarity
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
 from fedbcs_monai.federated.run import open_run
@@ -128,7 +128,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
                     self._cross_site(aggregator)
         finally:
             self._run.close()
-            shutil.copytree(folder, Path(workspace.get_run_dir(job)) / RESULTS, dirs_exist_ok=True)
+            copy_run(folder, Path(workspace.get_run_dir(job)) / RESULTS)
 
     # Asking.
 

@@ -12,7 +12,7 @@ from fedbcs_monai.data import read_sites
 from fedbcs_monai.drivers.flare.layout import STATISTICS, keep_tracked
 from fedbcs_monai.drivers.flare.recipe import FedBCSRecipe, JobRecipe, StatisticsRecipe
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.journal import check_folder, clear_run
+from fedbcs_monai.federated.journal import check_folder, clear_run, copy_run
 
 SIMULATION = "simulation"
 """In the run folder: what NVFlare itself leaves."""
@@ -36,7 +36,7 @@ def simulate(config: Mapping[str, Any], *, overwrite: bool = False, log: str = "
     folder = _folder(config, overwrite)
     recipe = FedBCSRecipe(config, **options)
     root = _simulated(config, recipe, folder, log)
-    shutil.copytree(root / "fedbcs" / "runs" / recipe.run_id, folder, dirs_exist_ok=True)
+    copy_run(root / "fedbcs" / "runs" / recipe.run_id, folder)
     keep_tracked(root, folder)
     return folder
 

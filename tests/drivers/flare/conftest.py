@@ -17,6 +17,7 @@ import yaml
 from fedbcs_monai.cli import main
 from fedbcs_monai.config import plain
 from fedbcs_monai.federated.checkpoint import read_checkpoint
+from fedbcs_monai.federated.journal import LOCK
 
 PATIENCE_S = 900
 """Longer than anything takes on a busy machine."""
@@ -200,6 +201,7 @@ def assert_same_run():
         tensors = [{path.name: path.read_bytes() for path in f.glob("*.safetensors")} for f in (flare, one_process)]
         assert {"model.safetensors", "last.safetensors"} <= tensors[0].keys()
         assert tensors[0] == tensors[1]
+        assert not (flare / LOCK).exists()
         states = [read_checkpoint(folder / "checkpoints").state for folder in (flare, one_process)]
         assert states[0].round == states[1].round
         assert states[0].shared.keys() == states[1].shared.keys()
