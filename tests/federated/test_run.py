@@ -98,7 +98,7 @@ def test_a_run_that_was_refused_leaves_its_folder_to_others(tmp_path):
 def test_a_copy_of_a_run_has_all_its_files_and_no_lock(tmp_path):
     run, _ = opened(tmp_path / "run")
     copy_run(tmp_path / "run", tmp_path / "copy")
-    run.close()
     files = {path.relative_to(tmp_path / "run") for path in (tmp_path / "run").rglob("*")}
+    run.close()
     assert {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*")} == files - {Path(LOCK)}
     assert Path("config.json") in files and Path(LOCK) in files
