@@ -16,7 +16,7 @@ KEYS = {
     "epochs": "local epochs a round",
     "seed": "of the network's start, the order of the cases and their augmentation",
     "evaluate_every": "rounds between two evaluations on validation cases; the last round is always evaluated",
-    "patience": "rounds without a better model on validation cases after which a run ends; 0, the default: never",
+    "patience": "rounds without a better model on validation cases after which an evaluation ends the run; 0: never",
     "best_on_test": "also score the test cases at every evaluation, only to report the optimistic best on test",
     "reset_optimizer": "forget the optimizer's state after every round",
     "checkpoint_every": "rounds between two checkpoints; a run that is interrupted leaves one as well",

@@ -15,7 +15,7 @@ from fedbcs_monai.drivers.benchmark import (
     Stage,
     SuiteWatch,
     run_suite,
-    seconds_and_rounds,
+    seconds_of,
     stage_of,
     steps_a_round,
 )
@@ -102,7 +102,7 @@ def say_plan(suite: Suite, jobs: int, say: Quiet) -> None:
         work = planned.config["rounds"] * steps_a_round(planned.config, known)
         rows.append([planned.name, stages[planned.name].value, str(planned.config["rounds"]), f"{work:,}"])
         if stages[planned.name] is Stage.FINISHED:
-            estimate.learn(planned, seconds_and_rounds(planned)[0])
+            estimate.learn(planned, seconds_of(planned))
         else:
             waiting.append(planned)
             steps += work

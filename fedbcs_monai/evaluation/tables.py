@@ -105,10 +105,10 @@ def paired_bootstrap(
 
     Cases are drawn with replacement within each site, the same ones for `a` and `b`; cases that either lacks are left
     out. The interval tells what another choice of test cases could have given, not another training. A site with one
-    case adds nothing to its width. Without a common case everything is NaN.
+    case adds nothing to its width. Without a common case at one of the sites everything is NaN, as their AVG is.
     """
     gains = _paired_gains(a, b, unseen)
-    if not gains:
+    if not gains or not all(gains.values()):
         return Interval(math.nan, math.nan, math.nan)
     generator = np.random.default_rng(seed)
     drawn = np.zeros(resamples)
@@ -120,12 +120,13 @@ def paired_bootstrap(
 
 
 def _paired_gains(a: Iterable[Score], b: Iterable[Score], unseen: Collection[str]) -> dict[str, list[float]]:
-    other = {(score.site, score.case): score.value for score in b}
-    gains: dict[str, list[float]] = {}
-    for score in sorted(a):
-        gain = score.value - other.get((score.site, score.case), math.nan)
-        if score.site not in unseen and math.isfinite(gain):
-            gains.setdefault(score.site, []).append(gain)
+    """Finite differences of the cases that both have, of every trained site that either has."""
+    one, other = ({(score.site, score.case): score.value for score in sorted(scores)} for scores in (a, b))
+    gains: dict[str, list[float]] = {site: [] for site, _ in sorted(one.keys() | other.keys()) if site not in unseen}
+    for site, case in sorted(one.keys() & other.keys()):
+        gain = one[site, case] - other[site, case]
+        if site not in unseen and math.isfinite(gain):
+            gains[site].append(gain)
     return gains
 
 

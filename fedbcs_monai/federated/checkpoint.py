@@ -52,19 +52,30 @@ def read_checkpoint(folder: Path, round: int | None = None) -> Checkpoint:
     """Read the newest checkpoint, or that of one round.
 
     Raises:
-        UserError: there is none, or its tensors are not those that were written.
+        UserError: there is none, or its files are not those that were written.
     """
     found = [path for path in _rounds(folder) if round is None or _round(path) == round]
     if not found:
         raise UserError(f"{folder}: no checkpoint{'' if round is None else f' of round {round}'}; train from the start")
     path = found[-1]
-    content = json.loads(path.read_text(encoding="utf-8"))
     file = path.with_suffix(".safetensors")
+    content = _content(path)
     if not file.is_file() or digest(file) != content["sha256"]:
         raise UserError(f"{file}: damaged or missing; remove {path.name} to go on from the round before")
     tensors = read_tensors(file)
     state = State(content["round"], under("weights", tensors), under("shared", tensors))
     return Checkpoint(state, {name: under(f"sites/{name}", tensors) for name in content["sites"]}, content["history"])
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What the JSON of a checkpoint holds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= {"round", "sites", "history", "sha256"}:
+        raise UserError(f"{path}: damaged; remove it to go on from the round before")
+    return content
 
 
 def drop_checkpoints_after(folder: Path, round: int) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -101,6 +100,7 @@ class Run:
         """
         self.journal.write_scores(scores)
         every = set(range(1, self.point.state.round + 1))
+        on_test = self.point.history.get("best_on_test")
         missed = {site: sorted(every - rounds) for site, rounds in self.journal.took_part().items()}
         self.journal.write_json(
             "summary.json",
@@ -109,7 +109,7 @@ class Run:
                 "task": self.config.get("task", ""),
                 "rounds": self.point.state.round,
                 "selected_round": self.point.history["best"]["round"],
-                "best_on_test": self.point.history.get("best_on_test"),
+                "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
                 "unseen": sorted(set(counts) - set(trained)),
                 "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
                 "seconds": self.point.history["seconds"],
@@ -124,9 +124,9 @@ class Run:
         self.claim.release()
 
     def _settled(self) -> bool:
-        """Whether the validation score has not improved for as long as the run has patience."""
-        patience, best = self.config.get("patience", 0), self.point.history.get("best")
-        return bool(patience and best and self.point.state.round - best["round"] >= patience)
+        """Whether the validation score, when last taken, had not improved for as long as the run has patience."""
+        patience, history = self.config.get("patience", 0), self.point.history
+        return bool(patience and "best" in history and history["evaluated"] - history["best"]["round"] >= patience)
 
     def _heard(self, broadcast: Broadcast, update: Update) -> None:
         self.journal.log(broadcast.round, update.site, update.metrics)
@@ -147,7 +147,7 @@ class Run:
         for site, metrics in scores.items():
             self.journal.log(state.round, site, metrics)
         self.watch.evaluated(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
-        found = bests(history, state.round, scores)
+        found = {"evaluated": state.round, **bests(history, state.round, scores)}
         if found.get("best", {}).get("round") == state.round:
             found["best"]["sha256"] = write_model(self.journal.folder, "selected", state.weights, private(kept()))
         return found
@@ -184,14 +184,20 @@ def open_run(
 
 
 def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The best round so far on validation cases and, where they are followed, on test cases; the earliest wins."""
+    """The best round so far on validation cases and, where they are followed, on test cases; the earliest wins.
+
+    A site that does not answer, or not with a number, has no say: rounds are compared over the sites that answered in
+    both. Where nobody has validation cases, the newest round is the best.
+    """
     found: dict[str, Any] = {}
     for name, metric in (("best", "val_dice"), ("best_on_test", "test_dice")):
-        values = [metrics[metric] for metrics in scores.values() if metric in metrics]
-        before = history.get(name)
-        if values and (before is None or np.mean(values) > before["dice"]):
-            found[name] = {"round": round, "dice": float(np.mean(values))}
-    if not any("val_dice" in metrics for metrics in scores.values()):  # nobody has validation cases: the newest round
+        now = {site: m[metric] for site, m in scores.items() if math.isfinite(m.get(metric, math.nan))}
+        before = history.get(name, {}).get("sites", {})
+        both = now.keys() & before.keys()
+        if now and (not both or math.fsum(now[site] for site in both) > math.fsum(before[site] for site in both)):
+            dice = math.fsum(now.values()) / len(now)
+            found[name] = {"round": round, "dice": dice, "sites": {**before, **now}}
+    if not (found.get("best") or history.get("best", {}).get("sites")):
         found["best"] = {"round": round, "dice": -math.inf}
     return found
 

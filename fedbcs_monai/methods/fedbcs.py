@@ -10,7 +10,7 @@ from torch import Tensor
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
 from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose
+from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, not_negative, positive
 from fedbcs_monai.networks import Features, Segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
 from fedbcs_monai.prototypes.anchors import draw
@@ -71,8 +71,10 @@ class FedBCS(Method):
         choose("streams", self.streams, ("mean", "sum"))
         choose("prototype_mean", self.prototype_mean, ("pixels", "batches"))
         choose("prototype_pass", self.prototype_pass, ("running", "fresh"))
-        if self.tau <= 0:
-            raise UserError(f"tau is {self.tau}: a temperature must be positive")
+        positive("tau", self.tau)
+        not_negative("weight", self.weight)
+        not_negative("warmup", self.warmup)
+        not_negative("anchors_per_class", self.anchors_per_class)
         if self.tau < 0.05 and self.weight and not self.clamp:
             warnings.warn(f"tau {self.tau} makes the contrast's gradient about {1 / self.tau:.0f} times the cosine's; "
                           "0.05 or more trains more steadily", stacklevel=2)  # fmt: skip

@@ -21,8 +21,9 @@ class FedDyn(Method):
         segmentation + alpha / 2 * |w - (w_received - v)|^2
 
     and its server's step, ``mean(w) - h / alpha``, is the mean of ``w + v``. This is what a site sends, and the server
-    averages as in FedAvg. These are the paper's numbers when every site answers in every round; one that misses a round
-    is missing from the mean. Buffers, such as running statistics, are averaged and not moved.
+    averages as in FedAvg. These are the paper's numbers with `weighting` ``equal`` when every site answers in every
+    round; one that misses a round is missing from the mean. Buffers, such as running statistics, are averaged and not
+    moved.
 
     The argument holds for any optimizer that finds a stationary point of the local loss; few local steps come only near
     one.

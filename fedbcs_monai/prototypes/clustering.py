@@ -12,12 +12,13 @@ def finch_labels(vectors: Tensor) -> Tensor:
     """Cluster labels of the coarsest FINCH partition that has more than one cluster, else of the first.
 
     Args:
-        vectors: (n, D), finite, n >= 1; compared by cosine distance in float32.
+        vectors: (n, D), n >= 1; compared by cosine distance in float32.
 
     Returns:
-        Integer labels (n,); their numbering means nothing. Up to three vectors always form one cluster.
+        Integer labels (n,); their numbering means nothing. Up to three vectors always form one cluster, and so do any
+        of which one is not finite: then neither is their mean, and the server refuses it.
     """
-    if len(vectors) <= 3:
+    if len(vectors) <= 3 or not torch.isfinite(vectors).all():
         return torch.zeros(len(vectors), dtype=torch.long)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import, about an optional package for more points than sites ever send
@@ -54,8 +55,11 @@ def k_means(vectors: Tensor, k: int) -> Tensor:
         k: clusters, >= 1.
 
     Returns:
-        (S, D), S <= k: a cluster that runs empty is left out, and up to k distinct vectors are their own centroids.
+        (S, D), S <= k: a cluster that runs empty is left out, and up to k distinct vectors are their own centroids. If
+        one is not finite, the mean of all, which is not finite either, and which the server refuses.
     """
+    if not torch.isfinite(vectors).all():
+        return vectors.mean(0, keepdim=True)
     points = vectors.detach().cpu().double().numpy()
     distinct = np.unique(points, axis=0)
     if len(distinct) > k:

@@ -1,5 +1,6 @@
 """A benchmark: what is finished is kept, what fails is told, and the bits depend on neither jobs nor interruptions."""
 
+import json
 import multiprocessing
 import shutil
 from pathlib import Path
@@ -144,6 +145,16 @@ def test_a_run_has_three_stages(finished, tmp_path):
     assert stage_of(copy) is Stage.BEGUN
     shutil.rmtree(copy.folder / "checkpoints")
     assert stage_of(copy) is Stage.NEW
+
+
+def test_a_run_that_ended_early_is_finished(finished, tmp_path):
+    """For the patience that it was given; with more it goes on."""
+    copy = moved(finished, tmp_path / "run", rounds=9, patience=1)
+    summary = json.loads((copy.folder / "summary.json").read_text())
+    (copy.folder / "summary.json").write_text(json.dumps(summary | {"rounds": 2, "selected_round": 1}))
+    assert stage_of(copy) is Stage.FINISHED
+    for patience in (0, 2):
+        assert stage_of(PlannedRun(copy.name, {**copy.config, "patience": patience})) is Stage.BEGUN
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(finished, tmp_path):

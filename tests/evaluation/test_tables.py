@@ -109,6 +109,13 @@ def test_bootstrap_without_a_common_case_is_undefined():
     assert all(math.isnan(value) for value in paired_bootstrap(scores("Ash", 0.9), scores("Birch", 0.9)))
 
 
+def test_bootstrap_is_undefined_where_one_site_has_no_number():
+    """AVG is too, over both sites; a difference over one of them would be another quantity."""
+    whole, lacking = scores("Ash", 0.9) + scores("Birch", 0.9), scores("Ash", 0.5) + scores("Birch", math.nan)
+    for a, b in ((whole, lacking), (lacking, whole), (whole, scores("Ash", 0.5))):
+        assert all(math.isnan(value) for value in paired_bootstrap(a, b))
+
+
 def test_the_interval_of_a_mean_is_students():
     found = mean_interval([1.0, math.nan, 2.0, 3.0])  # sd 1, and t of 2 degrees of freedom is 4.302653
     assert found == pytest.approx((2.0, 2.0 - 4.302653 / 3**0.5, 2.0 + 4.302653 / 3**0.5), abs=1e-6)

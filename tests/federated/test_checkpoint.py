@@ -79,6 +79,15 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_can_be_read(tmp_path
     assert read_checkpoint(tmp_path).state.round == 1
 
 
+@pytest.mark.parametrize("content", ["", '{"round": 2', "[]", '{"round": 2}'])
+def test_a_checkpoint_whose_json_is_damaged_is_refused(tmp_path, content):
+    for round in (1, 2):
+        write_checkpoint(tmp_path, a_checkpoint(round))
+    (tmp_path / "round_0002.json").write_text(content)
+    with pytest.raises(UserError, match=r"round_0002\.json: damaged; remove it to go on from the round before"):
+        read_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("failing", ["write_tensors", "write_atomically"])
 def test_an_interrupted_write_leaves_the_checkpoint_before(tmp_path, monkeypatch, failing):
     write_checkpoint(tmp_path, a_checkpoint(1), keep=1)

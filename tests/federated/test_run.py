@@ -1,6 +1,7 @@
 """A run: it ends when it no longer gets better, and says who took part in which round."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.journal import LOCK, copy_run
-from fedbcs_monai.federated.run import open_run
+from fedbcs_monai.federated.run import bests, open_run
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg
 
@@ -57,6 +58,38 @@ def test_a_run_that_has_ended_early_has_ended_when_it_is_resumed(tmp_path):
     first = went(tmp_path, ask, patience=2)
     assert went(tmp_path, ask, resume=True, patience=2)["rounds"] == first["rounds"] == 4
     assert went(tmp_path, ask, resume=True, patience=4)["rounds"] == 6
+
+
+@pytest.mark.parametrize(("patience", "rounds"), [(2, 6), (3, 8), (4, 8), (5, 9)])
+def test_a_run_ends_at_an_evaluation(tmp_path, patience, rounds):
+    """Evaluated in rounds 2, 4, 6, 8 and 9, best in round 4: what was not looked at does not count as worse."""
+    summary = went(tmp_path, dices(0, 0.1, 0, 0.5, 0, 0.4, 0, 0.4, 0.4), patience=patience, evaluate_every=2)
+    assert (summary["rounds"], summary["selected_round"]) == (rounds, 4)
+
+
+def selected(*rounds):
+    """The round that is selected when sites score so in each, and what it is remembered by."""
+    history = {}
+    for number, dice in enumerate(rounds, start=1):
+        history |= bests(history, number, {site: {"val_dice": value} for site, value in dice.items()})
+    return history["best"]["round"]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "wanted"),
+    [
+        ([{"A": 0.5, "B": 0.9}, {"A": 0.5, "B": 0.9}], 1),  # of equal rounds the earliest
+        ([{"A": 0.5, "B": 0.9}, {"B": 0.88}], 1),  # not better without the weaker site
+        ([{"A": 0.5, "B": 0.9}, {"B": 0.91}], 2),
+        ([{"A": 0.5, "B": 0.9}, {"B": 0.91}, {"A": 0.4, "B": 0.92}], 2),  # A's 0.5 is remembered
+        ([{"A": 0.5, "B": 0.9}, {"B": 0.91}, {"A": 0.6, "B": 0.90}], 3),
+        ([{"A": math.nan, "B": math.nan}, {"A": 0.5, "B": 0.9}, {"A": math.nan, "B": 0.8}], 2),
+        ([{"A": 0.5}, {}], 1),  # nobody answers
+        ([{}, {}], 2),  # nobody has validation cases
+    ],
+)
+def test_rounds_are_compared_over_the_sites_that_answered_in_both(rounds, wanted):
+    assert selected(*rounds) == wanted
 
 
 def test_the_summary_says_who_was_absent_when(tmp_path):

@@ -70,6 +70,16 @@ def test_resumed_after_a_round_equals_straight_through(name, straight, hospitals
     assert all(same(mine.state(), other.state()) for mine, other in zip(sites, after, strict=True))
 
 
+def test_a_site_that_diverges_does_not_stop_the_others(name, hospitals, run):
+    """Its features are not numbers; what it makes of them is refused at the server, and the rest goes on."""
+    sites = hospitals()
+    whole = sites[1].batches
+    sites[1].batches = lambda seed: ({**batch, "image": batch["image"] * math.nan} for batch in whole(seed))
+    done = run(made(name), sites, 2)
+    assert [update.site for update in done.updates].count("Alder") >= 2
+    assert all(bool(tensor.isfinite().all()) for tensor in (*done.weights.values(), *done.states[-1].shared.values()))
+
+
 def test_what_a_site_keeps_is_its_own(name, straight):
     """A checkpoint refuses two tensors of one memory; and what one site changes, no other should see."""
     _, sites = straight

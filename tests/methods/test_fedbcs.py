@@ -341,7 +341,7 @@ def test_a_network_without_context_fusion_is_refused(tiny):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"tau": 0}, {"tau": -1}]
+    [{"tau": 0}, {"tau": -1}, {"tau": math.nan}, {"weight": -1}, {"warmup": -1}, {"anchors_per_class": -1}]
     + [{name: "other"} for name in ("anchors", "consistency", "streams", "prototype_mean", "prototype_pass")],
     ids=str,
 )

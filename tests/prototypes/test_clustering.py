@@ -90,6 +90,14 @@ def test_a_zero_vector_does_not_spoil_the_rest():
     assert torch.isfinite(means).all()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so(bad):
+    """The server refuses it; a clustering that fails would end the whole run."""
+    vectors = torch.cat([random(6), torch.full((1, 5), bad)])
+    for means in (cluster_means(vectors), k_means(vectors, 2)):
+        assert means.shape == (1, 5) and not torch.isfinite(means).any()
+
+
 # K-means.
 
 

@@ -2,7 +2,7 @@
 
 from fedbcs_monai.drivers.benchmark.estimate import Estimate, steps_a_round
 from fedbcs_monai.drivers.benchmark.processes import Failure, SuiteWatch, run_suite
-from fedbcs_monai.drivers.benchmark.stage import Stage, carry_out, seconds_and_rounds, stage_of
+from fedbcs_monai.drivers.benchmark.stage import Stage, carry_out, seconds_of, stage_of
 
 __all__ = [
     "Estimate",
@@ -11,7 +11,7 @@ __all__ = [
     "SuiteWatch",
     "carry_out",
     "run_suite",
-    "seconds_and_rounds",
+    "seconds_of",
     "stage_of",
     "steps_a_round",
 ]

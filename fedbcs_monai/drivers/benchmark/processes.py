@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from fedbcs_monai.drivers.benchmark.estimate import Estimate
-from fedbcs_monai.drivers.benchmark.stage import Stage, seconds_and_rounds, stage_of
+from fedbcs_monai.drivers.benchmark.stage import Stage, seconds_of, stage_of
 from fedbcs_monai.drivers.benchmark.worker import Ended, work
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.suite import PlannedRun, Suite
@@ -109,7 +109,7 @@ class _Crew:
         self.failures: list[Failure] = []
         for run in suite.runs:
             if stages[run.name] is Stage.FINISHED:
-                self.estimate.learn(run, seconds_and_rounds(run)[0])
+                self.estimate.learn(run, seconds_of(run))
 
     def work(self) -> None:
         """Start runs as there is room, and hear them until all are done."""

@@ -2,6 +2,7 @@
 
 import json
 from enum import Enum
+from typing import Any
 
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
@@ -27,23 +28,28 @@ def stage_of(run: PlannedRun) -> Stage:
     folder = run.folder
     if not (folder / "config.json").is_file():
         return Stage.NEW
-    rounds = seconds_and_rounds(run)[1]
+    summary = _summary(run)
+    rounds = summary.get("rounds", 0)
     changed = [*changed_keys(folder, run.config), *(["rounds"] if rounds > run.config["rounds"] else [])]
     if changed:
         said = f"{folder}: was run with other values of {', '.join(changed)}"
         raise UserError(f"{said}; replace it with --overwrite, or name another -o")
-    if rounds == run.config["rounds"]:
+    patience = run.config.get("patience", 0)
+    if rounds == run.config["rounds"] or (summary and 0 < patience <= rounds - summary["selected_round"]):
         return Stage.FINISHED
     return Stage.BEGUN if any((folder / "checkpoints").glob("round_*.json")) else Stage.NEW
 
 
-def seconds_and_rounds(run: PlannedRun) -> tuple[float, int]:
-    """What a finished run took and how long it ran; nothing for one that is not finished."""
+def seconds_of(run: PlannedRun) -> float:
+    """What a finished run took; nothing for one that is not finished."""
+    return float(_summary(run).get("seconds", 0))
+
+
+def _summary(run: PlannedRun) -> dict[str, Any]:
+    """What a finished run says of itself; nothing for one that is not finished."""
     path = run.folder / "summary.json"
-    if not path.is_file():
-        return 0.0, 0
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    return float(summary["seconds"]), int(summary["rounds"])
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return summary
 
 
 def carry_out(run: PlannedRun, overwrite: bool = False, watch: Watch | None = None) -> None:

@@ -10,13 +10,11 @@ from fedbcs_monai.evaluation.tables import (
     Table,
     Value,
     average,
-    case_means,
     mean_interval,
     mean_sd,
     paired_bootstrap,
     site_means,
 )
-from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.benchmark.results import TaskResults
 from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.scoreboard import Titled
@@ -97,27 +95,16 @@ def _against(found: Mapping[Training, float], reference: Mapping[Training, float
     return (mean_interval(gains), f"{sum(gain > 0 for gain in gains)} of {len(gains)}") if gains else ("", "")
 
 
-def _repeats(arms: Mapping[str, Arm]) -> list[dict[str, Run]]:
-    """The runs of the same seed and fold, by the site that each left out."""
-    repeats: dict[tuple[int, int], dict[str, Run]] = {}
-    for site, arm in arms.items():
-        for run in arm.scored:
-            repeats.setdefault(run.repeat, {})[site] = run
-    return list(repeats.values())
-
-
-def _at(runs: Mapping[str, Run]) -> list[Score]:
-    """Each site's scores with the model that was trained without it."""
-    return [score for site, run in runs.items() for score in run.scores["selected", "dice"] if score.site == site]
-
-
 def _cost_of_staying_out(sites: Sequence[str], results: TaskResults, label: str) -> Value:
-    """How far AVG lies below that of the same method trained at these sites too."""
+    """How far AVG lies below that of the same method trained at these sites too, with the same seeds at each site."""
     inside = next((arm for arm in results.arms if arm.label == label), None)
     if inside is None:
         return ""
+    outside: list[Score] = []
+    there: list[Score] = []
     arms = {site: arm for site in sites for arm in results.left_out[site] if arm.label == label}
-    outside = case_means(_at(runs) for runs in _repeats(arms))
-    both = inside.repeats & {repeat for arm in arms.values() for repeat in arm.repeats}
-    there = [score for score in inside.cases("dice", only=both) if score.site in arms]
+    for site, arm in arms.items():
+        if both := inside.repeats & arm.repeats:
+            outside += [score for score in arm.cases("dice", only=both) if score.site == site]
+            there += [score for score in inside.cases("dice", only=both) if score.site == site]
     return Interval(*(100 * value for value in paired_bootstrap(outside, there)))

@@ -146,6 +146,15 @@ def test_a_site_outside_is_scored_by_the_model_trained_without_it(row):
     assert "AVG − trained there" not in [column.name for column in alone.table.columns]
 
 
+def test_what_staying_out_costs_is_taken_over_the_seeds_that_both_have(row):
+    """Outside, seed 1 is far worse; inside it was not trained."""
+    alone = {"sites": ["Ash", "Birch", "Elm"], "unseen": ["Ash", "Elm"]}
+    outside = row("FedAvg", AVG[0], {"Ash": [0.1, 0.1], "Birch": [0.1, 0.1]}, key="a", **alone)
+    inside = row("FedAvg", AVG[0], **UNSEEN)
+    (found,) = left_out(read_results(TaskPlan("nuclei", (inside,), left_out={"Ash": (outside,)})))
+    assert printed(found.table, "AVG − trained there") == {"FedAvg": ["0.0 [0.0, 0.0]"]}
+
+
 def test_the_federation_that_is_left_is_compared_training_by_training(row):
     alone = {"sites": ["Ash", "Birch"], "unseen": ["Ash"]}
     rows = (
