@@ -203,19 +203,27 @@ def _flare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     export.add_argument("--run-id", default=None, help="one job goes on where another with the same id stopped")
     for action in (simulate, export):
         action.add_argument("--statistics", action="store_true", help="of the sites' cases, instead of a training")
-        action.add_argument("--min-responses", type=int, default=None, metavar="N", help="sites that must answer")
         action.add_argument(
-            "--round-timeout-s", type=int, default=None, metavar="S", help="longest time for a question"
+            "--min-responses", type=int, default=None, metavar="N", help="sites that must answer (default: 2)"
         )
-        action.add_argument("--wait-s", type=int, default=None, metavar="S", help="wait for the others when N answered")
-        action.add_argument("--restarts", type=int, default=None, metavar="N", help="of a killed trainer, per question")
+        action.add_argument(
+            "--round-timeout-s", type=int, default=None, metavar="S", help="longest time for a question (default: 7200)"
+        )
+        action.add_argument(
+            "--wait-s", type=int, default=None, metavar="S", help="then wait for the others (default: 600)"
+        )
+        action.add_argument(
+            "--restarts", type=int, default=None, metavar="N", help="of a killed trainer, a question (default: 3)"
+        )
         action.add_argument("--cross-site", action="store_true", default=None, help="sites test each other's networks")
         action.add_argument(
-            "--offload-mib", type=int, default=None, metavar="MIB", help="network kept on disk from here"
+            "--offload-mib", type=int, default=None, metavar="MIB", help="updates wait on disk from here (default: 256)"
         )
-        action.add_argument("--poll-s", type=float, default=None, metavar="S", help="between two looks for a task")
         action.add_argument(
-            "--track", nargs="+", choices=["tensorboard", "mlflow"], default=None, help="with NVFlare's"
+            "--poll-s", type=float, default=None, metavar="S", help="a site asks for work so often (default: 0.2)"
+        )
+        action.add_argument(
+            "--track", nargs="+", choices=["tensorboard", "mlflow"], default=None, help="with NVFlare's own trackers"
         )
     submit = _command(actions, "submit", "submit an exported job")
     submit.add_argument("job", type=Path, help="job folder")

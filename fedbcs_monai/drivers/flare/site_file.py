@@ -16,7 +16,7 @@ NAME = "fedbcs.yaml"
 ENVIRONMENT = "FEDBCS_SITE_FILE"
 """Names a site file elsewhere, for several sites on one machine."""
 
-OVERRIDES = ("sites", "device", "threads", "workers", "cache")
+OVERRIDES = ("sites", "device", "threads", "workers", "cache", "familiarity")
 """Keys of a run that are the site's to say."""
 
 TEXT = """\
@@ -25,6 +25,7 @@ TEXT = """\
 # name: Alder                      # this site's name in the list; without it, the client's name
 # folder: /data/fedbcs/runs        # what runs keep here from round to round; without it, fedbcs/ in this kit
 case_scores: false                 # send the scores of single test cases, without names, besides their means
+# familiarity: true                # tell, when asked, mean and covariance of how the cases look; no case's own
 # device: auto                     # auto, cpu, cuda, cuda:1
 # threads: 0                       # threads of torch on the CPU; 0: torch's own choice
 # workers: 0                       # processes that read and augment
