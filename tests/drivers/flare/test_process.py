@@ -13,6 +13,7 @@ from fedbcs_monai.config import plain
 from fedbcs_monai.drivers.flare.post import post_broadcast, read_post, read_update, write_post
 from fedbcs_monai.drivers.flare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.evaluation.familiarity import STYLES
 from fedbcs_monai.federated.checkpoint import read_checkpoint
 from fedbcs_monai.messages import Broadcast
 
@@ -100,6 +101,13 @@ def test_a_killed_trainer_gives_the_same_answer_in_the_same_round(trainers, stat
     os.kill(pid(killed), signal.SIGKILL)  # and between two questions
     same(asked(killed, tmp_path, states[1]), asked(undisturbed, tmp_path, states[1]))
     assert not dead or dead[0] != pid(killed)
+
+
+def test_a_site_that_says_so_tells_nothing_of_how_its_cases_look(trainers, states, config, tmp_path):
+    open_, shut = trainers(), trainers(overrides={"sites": config["sites"], "familiarity": False})
+    told, silent = (asked(trainer, tmp_path, states[1], STYLES) for trainer in (open_, shut))
+    assert told.shared.keys() == {"mean", "covariance"}
+    assert (silent.shared, silent.metrics) == ({}, {})
 
 
 def test_a_trainer_that_dies_over_every_question_fails(trainers, states, tmp_path):
