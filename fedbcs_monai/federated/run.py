@@ -126,7 +126,8 @@ class Run:
     def _settled(self) -> bool:
         """Whether the validation score, when last taken, had not improved for as long as the run has patience."""
         patience, history = self.config.get("patience", 0), self.point.history
-        return bool(patience and "best" in history and history["evaluated"] - history["best"]["round"] >= patience)
+        best, evaluated = history.get("best"), history.get("evaluated", 0)
+        return bool(patience and best and evaluated - best["round"] >= patience)
 
     def _heard(self, broadcast: Broadcast, update: Update) -> None:
         self.journal.log(broadcast.round, update.site, update.metrics)

@@ -68,7 +68,7 @@ def test_a_run_ends_at_an_evaluation(tmp_path, patience, rounds):
 
 
 def selected(*rounds):
-    """The round that is selected when sites score so in each, and what it is remembered by."""
+    """The round that is selected when sites score so in each."""
     history = {}
     for number, dice in enumerate(rounds, start=1):
         history |= bests(history, number, {site: {"val_dice": value} for site, value in dice.items()})
