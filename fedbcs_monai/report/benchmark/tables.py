@@ -69,7 +69,7 @@ def ablation(results: TaskResults) -> list[Titled]:
 def parts_of(arm: Arm) -> tuple[bool, bool]:
     """Whether an arm aligns prototypes (CDPA), and whether its network recalibrates style (FSR)."""
     network = arm.runs[0].config["network_def"]
-    return bool(network.get("context")), bool(network.get("recalibrate"))
+    return bool(network.get("context")), bool(network.get("recalibrate") or network.get("recalibrate_decoder"))
 
 
 def sweep(results: TaskResults) -> list[Titled]:

@@ -85,7 +85,7 @@ def test_table_2_reads_the_parts_from_the_network(row):
     both = {"context": {"width": 4}, "recalibrate": [2]}
     rows = (
         row("FedAvg", AVG[0], **UNSEEN),
-        row("FSR only", BCS[0], network={"recalibrate": [2]}, **UNSEEN),
+        row("FSR only", BCS[0], network={"recalibrate": [], "recalibrate_decoder": [1]}, **UNSEEN),
         row("CDPA only", BCS[0], network={"context": {"width": 4}, "recalibrate": []}, **UNSEEN),
         row("FedBCS", BCS[0], network=both, **UNSEEN),
     )
