@@ -78,14 +78,19 @@ class Variant(NamedTuple):
 
 
 SHIPPED = load_config("nuclei_fedbcs")
-FSR = {"recalibrate": SHIPPED["network_def"]["recalibrate"]}
+FSR = {key: SHIPPED["network_def"][key] for key in ("recalibrate", "recalibrate_decoder")}
+ENCODER = {"recalibrate": [2, 3, 4]}
+"""Where the authors' code has FSR."""
 CDPA = {"context": SHIPPED["network_def"]["context"]}
 VARIANTS = {
     "fedavg": Variant("FedAvg", FedAvg, {}),
     "fsr_scalar": Variant("FSR only, scalar gate", FedAvg, {**FSR, "style": {"gate": "scalar"}}),
     "fsr": Variant("FSR only, adaptive gate", FedAvg, FSR),
+    "fsr_encoder": Variant("FSR only, encoder levels 2 to 4", FedAvg, ENCODER),
     "cdpa": Variant("CDPA only", FedBCS, CDPA),
     "fedbcs": Variant("FedBCS", FedBCS, {**FSR, **CDPA}),
+    "fedbcs_scalar": Variant("FedBCS, scalar gate", FedBCS, {**FSR, **CDPA, "style": {"gate": "scalar"}}),
+    "fedbcs_encoder": Variant("FedBCS, FSR on encoder levels 2 to 4", FedBCS, {**ENCODER, **CDPA}),
     "fedbcs_foreground": Variant(
         "FedBCS, every foreground pixel", lambda: FedBCS(anchors="foreground", anchors_per_class=0), {**FSR, **CDPA}
     ),

@@ -19,7 +19,8 @@ CASES = {"nuclei": 24, "prostate": 10}
 
 FEDBCS = {
     "method": "FedBCS",
-    "network_def::recalibrate": [2, 3, 4],
+    "network_def::recalibrate": [1, 2, 3, 4],
+    "network_def::recalibrate_decoder": [1, 2, 3, 4],
     "network_def::context": {"width": 256},
 }
 """What makes FedBCS of a FedAvg configuration."""

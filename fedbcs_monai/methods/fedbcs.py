@@ -28,7 +28,7 @@ class FedBCS(Method):
     """Align encoder and decoder features with prototypes of all sites (Zhao et al., AAAI 2026, eq. 9-17).
 
     The network must carry a context fusion (``network_def::context`` in a configuration); FSR, if wanted, is set on
-    the network too (``network_def::recalibrate``). The loss is
+    the network too (``network_def::recalibrate``, ``network_def::recalibrate_decoder``). The loss is
 
         segmentation + weight * streams_mean( classes_mean( InfoNCE + consistency ) )
 
@@ -39,10 +39,10 @@ class FedBCS(Method):
         tau: temperature of the contrast (authors: 0.005 histology, 0.4 prostate). Below 0.05 the gradient is some
             1/tau times that of the segmentation loss, and a warning is given.
         weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be twice the
-            segmentation loss and costs validation Dice (docs/results.md).
+            segmentation loss and costs validation Dice (docs/study.md).
         warmup: rounds before the prototype loss begins.
         anchors: pixels that are aligned: of ``all`` classes (eq. 15), or of the ``foreground`` (authors' code), which
-            draws doubtful pixels to the foreground and costs validation Dice where that is sparse (docs/results.md).
+            draws doubtful pixels to the foreground and costs validation Dice where that is sparse (docs/study.md).
         anchors_per_class: at most so many random pixels a class and batch; 0: all of them (paper and authors).
         clamp: cut the contrast as the authors' code does, which kills its gradient at small tau.
         consistency: ``mean`` over the D dimensions (authors' code) or ``sum`` (eq. 16).

@@ -66,7 +66,7 @@ def build_segmenter(
     `norm` is a choice that matters. Style recalibration mixes a map with its instance norm, so behind a block that ends
     in one it does next to nothing. And it matters without recalibration: FedAvg on four nuclei sites scored a mean Dice
     of 73.9 with group norm against 70.0 with instance norm in one small setting, and a single site moved by 11 points.
-    The default is "group", by the mean validation Dice over two tasks and four methods (docs/results.md: 65.8 against
+    The default is "group", by the mean validation Dice over two tasks and four methods (docs/study.md: 65.8 against
     65.2 with instance norm; on nuclei alone instance norm led). On prostate "batch_statistics" was better by three
     points on validation cases, at the price that a mask depends on what is segmented beside it.
 
@@ -81,8 +81,9 @@ def build_segmenter(
             averaged over sites) or "batch_statistics" (no affine, no running statistics: the result for one image
             depends on its batch, also in evaluation; the authors' code).
         recalibrate: encoder levels behind which style recalibration goes, 1 is full resolution. () is the plain
-            network; the authors' code uses (2, 3, 4).
-        recalibrate_decoder: decoder levels likewise; the authors' code recalibrates none.
+            network. The experiments of FedBCS take every level of both halves (Zhao et al., eq. 8, 9); the authors'
+            code takes (2, 3, 4) of the encoder.
+        recalibrate_decoder: decoder levels likewise.
         style: arguments of `StyleRecalibration` besides the channels, such as its gate.
         context: arguments of the context fusion (`Fusions`) besides the channels, such as its width; None is none.
         harmonize: arguments of the `AmplitudeNormalization` of the images besides channels and axes, such as its
