@@ -86,11 +86,11 @@ VARIANTS = {
     "fedavg": Variant("FedAvg", FedAvg, {}),
     "fsr_scalar": Variant("FSR only, scalar gate", FedAvg, {**FSR, "style": {"gate": "scalar"}}),
     "fsr": Variant("FSR only, adaptive gate", FedAvg, FSR),
-    "fsr_encoder": Variant("FSR only, encoder levels 2 to 4", FedAvg, ENCODER),
+    "fsr_encoder_2": Variant("FSR only, encoder levels 2 to 4", FedAvg, ENCODER),
     "cdpa": Variant("CDPA only", FedBCS, CDPA),
     "fedbcs": Variant("FedBCS", FedBCS, {**FSR, **CDPA}),
     "fedbcs_scalar": Variant("FedBCS, scalar gate", FedBCS, {**FSR, **CDPA, "style": {"gate": "scalar"}}),
-    "fedbcs_encoder": Variant("FedBCS, FSR on encoder levels 2 to 4", FedBCS, {**ENCODER, **CDPA}),
+    "fedbcs_encoder_2": Variant("FedBCS, FSR on encoder levels 2 to 4", FedBCS, {**ENCODER, **CDPA}),
     "fedbcs_foreground": Variant(
         "FedBCS, every foreground pixel", lambda: FedBCS(anchors="foreground", anchors_per_class=0), {**FSR, **CDPA}
     ),
