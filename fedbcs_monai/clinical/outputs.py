@@ -46,14 +46,28 @@ def together(folder: Path) -> Iterator[Part]:
             path.unlink(missing_ok=True)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for outputs that can be written into, before any work is done for them."""
+@contextmanager
+def made_folder(path: Path) -> Iterator[None]:
+    """A folder for outputs that can be written into, made before any work is done for them.
+
+    What was made of it goes again if nothing came to lie in it.
+
+    Raises:
+        UserError: what the system refuses.
+    """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be a folder of outputs ({error.strerror}); choose another output") from None
+    try:
+        yield
+    finally:
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def remove(path: Path) -> None:

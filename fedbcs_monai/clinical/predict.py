@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.clinical.outputs import ends_with, make_folder, remove, together
+from fedbcs_monai.clinical.outputs import ends_with, made_folder, remove, together
 from fedbcs_monai.clinical.page import Entry, write_page
 from fedbcs_monai.clinical.predictor import Predictor
 from fedbcs_monai.clinical.products import TYPES, Products, Wish, mask_name, planned, write_products, write_region
@@ -79,22 +79,22 @@ def predict(
     done = {name: _done(products, predictor) for name, products in plans.items() if resume and products.is_done}
     new = [products for name, products in plans.items() if name not in done]
     _check_free(new, [] if resume else [page], found.studies, overwrite)
-    make_folder(page.parent)
     entries, failed = [], dict(found.failed)
-    for n, study in enumerate(found.studies):
-        products, within = plans[study.name], partial(_heard_within, progress, n, len(plans))
-        within(0)
-        try:
-            row = done[study.name] if study.name in done else _carried_out(study, products, predictor, within)
-        except UserError as error:
-            failed[study.path] = str(error)
-            continue
-        entries.append(Entry(study.name, row, products.picture))
-        if heard and study.name not in done:
-            heard(study.name, row)
-    _heard_within(progress, len(plans), len(plans), 0)
-    if entries:
-        write_page(page, entries, _without_folders(failed), found.skipped, predictor.provenance())
+    with made_folder(page.parent):
+        for n, study in enumerate(found.studies):
+            products, within = plans[study.name], partial(_heard_within, progress, n, len(plans))
+            within(0)
+            try:
+                row = done[study.name] if study.name in done else _carried_out(study, products, predictor, within)
+            except UserError as error:
+                failed[study.path] = str(error)
+                continue
+            entries.append(Entry(study.name, row, products.picture))
+            if heard and study.name not in done:
+                heard(study.name, row)
+        _heard_within(progress, len(plans), len(plans), 0)
+        if entries:
+            write_page(page, entries, _without_folders(failed), found.skipped, predictor.provenance())
     if failed:
         lines, count = list(failed.values()), len(failed) + len(entries)
         raise UserError(lines[0] if count == 1 else "\n".join([f"{len(lines)} of {count} failed:", *lines]))

@@ -382,7 +382,7 @@ def test_a_segmentation_of_images_that_nothing_can_refer_to_is_refused_and_nothi
     folder = made.save(images, tmp_path / "study")
     with pytest.raises(UserError, match="different frames of reference: nothing can refer to them all; write NIfTI"):
         predicted(models, made, folder, tmp_path / "out", types=["dicom_seg"])
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     files = predicted(models, made, folder, tmp_path / "out")
     assert "5 frames of reference" in files["study_statistics.json"].read_text()
 
@@ -426,7 +426,18 @@ def test_what_fails_half_way_leaves_nothing(tmp_path, models, monkeypatch):
     nib.save(volume(), tmp_path / "a.nii.gz")
     with pytest.raises(UserError, match="No space left on device"):
         predict(models["prostate"], tmp_path / "a.nii.gz", tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("mine", [False, True], ids=["new folder", "folder that was there"])
+def test_a_file_that_alone_is_broken_leaves_the_output_as_it_was(tmp_path, models, mine):
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    out = tmp_path / "new" / "out"
+    if mine:
+        out.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"b\.png: not a readable picture"):
+        predict(models["nuclei"], tmp_path / "b.png", out)
+    assert out.exists() == (tmp_path / "new").exists() == mine
 
 
 def test_an_ensemble_of_one_model_twice_is_the_model(tmp_path, models):
