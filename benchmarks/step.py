@@ -78,19 +78,20 @@ class Variant(NamedTuple):
 
 
 SHIPPED = load_config("nuclei_fedbcs")
-FSR = {key: SHIPPED["network_def"][key] for key in ("recalibrate", "recalibrate_decoder")}
-ENCODER = {"recalibrate": [2, 3, 4]}
-"""Where the authors' code has FSR."""
+FSR = {key: SHIPPED["network_def"][key] for key in ("recalibrate", "recalibrate_decoder", "style")}
+ADAPTIVE = {"style": {"gate": "adaptive"}}
+ENCODER = {"recalibrate": [2, 3, 4], **ADAPTIVE}
+"""FSR where the authors' code has it, and eq. 6 of the paper for its gate: the setting of docs/study.md."""
 CDPA = {"context": SHIPPED["network_def"]["context"]}
 VARIANTS = {
     "fedavg": Variant("FedAvg", FedAvg, {}),
-    "fsr_scalar": Variant("FSR only, scalar gate", FedAvg, {**FSR, "style": {"gate": "scalar"}}),
-    "fsr": Variant("FSR only, adaptive gate", FedAvg, FSR),
-    "fsr_encoder_2": Variant("FSR only, encoder levels 2 to 4", FedAvg, ENCODER),
+    "fsr": Variant("FSR only", FedAvg, FSR),
+    "fsr_adaptive": Variant("FSR only, adaptive gate", FedAvg, {**FSR, **ADAPTIVE}),
+    "fsr_encoder_2": Variant("FSR only, adaptive gate, encoder levels 2 to 4", FedAvg, ENCODER),
     "cdpa": Variant("CDPA only", FedBCS, CDPA),
     "fedbcs": Variant("FedBCS", FedBCS, {**FSR, **CDPA}),
-    "fedbcs_scalar": Variant("FedBCS, scalar gate", FedBCS, {**FSR, **CDPA, "style": {"gate": "scalar"}}),
-    "fedbcs_encoder_2": Variant("FedBCS, FSR on encoder levels 2 to 4", FedBCS, {**ENCODER, **CDPA}),
+    "fedbcs_adaptive": Variant("FedBCS, adaptive gate", FedBCS, {**FSR, **CDPA, **ADAPTIVE}),
+    "fedbcs_encoder_2": Variant("FedBCS, adaptive gate, encoder levels 2 to 4", FedBCS, {**ENCODER, **CDPA}),
     "fedbcs_foreground": Variant(
         "FedBCS, every foreground pixel", lambda: FedBCS(anchors="foreground", anchors_per_class=0), {**FSR, **CDPA}
     ),

@@ -21,6 +21,7 @@ FEDBCS = {
     "method": "FedBCS",
     "network_def::recalibrate": [1, 2, 3, 4],
     "network_def::recalibrate_decoder": [1, 2, 3, 4],
+    "network_def::style": {"gate": "scalar"},
     "network_def::context": {"width": 256},
 }
 """What makes FedBCS of a FedAvg configuration."""
