@@ -28,7 +28,7 @@ class FedBCS(Method):
     """Align encoder and decoder features with prototypes of all sites (Zhao et al., AAAI 2026, eq. 9-17).
 
     The network must carry a context fusion (``network_def::context`` in a configuration); FSR, if wanted, is set on
-    the network too (``network_def::recalibrate``, ``network_def::recalibrate_decoder``). The loss is
+    the network too (``network_def::recalibrate``, ``recalibrate_decoder`` and ``style``). The loss is
 
         segmentation + weight * streams_mean( classes_mean( InfoNCE + consistency ) )
 

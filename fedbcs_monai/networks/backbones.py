@@ -84,7 +84,8 @@ def build_segmenter(
             network. The experiments of FedBCS take every level of both halves (Zhao et al., eq. 8, 9); the authors'
             code takes (2, 3, 4) of the encoder.
         recalibrate_decoder: decoder levels likewise.
-        style: arguments of `StyleRecalibration` besides the channels, such as its gate.
+        style: arguments of `StyleRecalibration` besides the channels, such as its gate; the experiments of FedBCS
+            take two learnt numbers, {"gate": "scalar"}.
         context: arguments of the context fusion (`Fusions`) besides the channels, such as its width; None is none.
         harmonize: arguments of the `AmplitudeNormalization` of the images besides channels and axes, such as its
             half_width; None is none.
