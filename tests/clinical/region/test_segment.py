@@ -75,7 +75,7 @@ def test_a_large_tiff_leaves_tiled_outputs_and_nothing_half_written(tmp_path, sm
     (tmp_path / "b.tif").write_bytes(content[: len(content) - 60000])
     with pytest.raises(UserError, match=r"b.tif: "):
         predict(small_window, tmp_path / "b.tif", tmp_path / "none", device="cpu")
-    assert list((tmp_path / "none").iterdir()) == []
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
