@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -55,18 +55,12 @@ def made_folder(path: Path) -> Iterator[None]:
     Raises:
         UserError: what the system refuses.
     """
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot be a folder of outputs ({error.strerror}); choose another output") from None
+    made = _make_folder(path)
     try:
         yield
     finally:
         for folder in made:
-            if folder.is_dir() and not any(folder.iterdir()):
+            with suppress(OSError):  # one that is not empty stays
                 folder.rmdir()
 
 
@@ -98,6 +92,18 @@ def stem(path: Path) -> str:
 def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name ends with one of the suffixes, in whatever case."""
     return path.name.lower().endswith(suffixes)
+
+
+def _make_folder(path: Path) -> list[Path]:
+    """Make a folder that can be written into; it and those above it that were not there, the deepest first."""
+    try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be a folder of outputs ({error.strerror}); choose another output") from None
+    return missing
 
 
 def _to_disk(path: Path) -> None:
