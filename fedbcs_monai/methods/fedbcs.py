@@ -14,10 +14,10 @@ from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, not_
 from fedbcs_monai.networks import Features, Segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
 from fedbcs_monai.prototypes.anchors import draw
-from fedbcs_monai.prototypes.clustering import cluster_means
+from fedbcs_monai.prototypes.clustering import clustered
 from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.pooling import ClassMeans, one_hot
-from fedbcs_monai.tensors import Tensors, joined, prefixed, under
+from fedbcs_monai.tensors import Tensors, prefixed, under
 
 STREAMS = ("encoder", "decoder")
 BACKGROUND = 0
@@ -38,8 +38,8 @@ class FedBCS(Method):
     Args:
         tau: temperature of the contrast (authors: 0.005 histology, 0.4 prostate). Below 0.05 the gradient is some
             1/tau times that of the segmentation loss, and a warning is given.
-        weight: weight of the prototype loss; 0 is FedAvg. Paper and authors have 1, where it can be twice the
-            segmentation loss and costs validation Dice (docs/study.md).
+        weight: weight of the prototype loss; 0 is FedAvg, and nothing but networks is sent. Paper and authors have 1,
+            where it can be twice the segmentation loss and costs validation Dice (docs/study.md).
         warmup: rounds before the prototype loss begins.
         anchors: pixels that are aligned: of ``all`` classes (eq. 15), or of the ``foreground`` (authors' code), which
             draws doubtful pixels to the foreground and costs validation Dice where that is sparse (docs/study.md).
@@ -94,6 +94,8 @@ class FedBCS(Method):
 
     def loss(self, local: Local, batch: Batch) -> Tensor:
         """Segmentation loss plus the multi-level prototype loss (eq. 17)."""
+        if not self.weight:
+            return super().loss(local, batch)
         features = local.features(batch)
         loss = local.segmentation(features.logits, batch)
         parts = [
@@ -112,7 +114,7 @@ class FedBCS(Method):
         if self.prototype_pass == "running" and local.last_epoch:
             self.pool(local, stream, fusion.class_sums(levels, classes))
         known: Prototypes | None = local.scratch[stream]
-        if known is None or not self.weight or local.received.round <= self.warmup:
+        if known is None or local.received.round <= self.warmup:
             return None
         return self.alignment(local, fusion, levels, classes.argmax(1).flatten(), known)
 
@@ -163,7 +165,7 @@ class FedBCS(Method):
 
     def finish(self, local: Local) -> Tensors:
         """Send one prototype a stream and class (eq. 12)."""
-        if self.prototype_pass == "fresh":
+        if self.weight and self.prototype_pass == "fresh":
             self.fresh_pass(local)
         sent: dict[str, Tensor] = {}
         for stream in STREAMS:
@@ -187,8 +189,7 @@ class FedBCS(Method):
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster each class's prototypes per stream (eq. 13)."""
-        sent = joined(update.shared for update in updates)
-        return {name: cluster_means(prototypes) for name, prototypes in sent.items()}
+        return clustered(update.shared for update in updates)
 
 
 def fusions_of(network: Segmenter) -> Fusions:

@@ -14,7 +14,7 @@ from fedbcs_monai.methods.base import Local, Parcel, not_negative, positive, vec
 from fedbcs_monai.methods.prototypical import Prototypical
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.prototypes.anchors import Anchors, draw, pixels_at
-from fedbcs_monai.prototypes.clustering import cluster_means
+from fedbcs_monai.prototypes.clustering import cluster_means, clustered
 from fedbcs_monai.prototypes.known import Prototypes
 from fedbcs_monai.prototypes.pooling import LabelledMap, classes_in
 from fedbcs_monai.tensors import Tensors, joined
@@ -100,5 +100,4 @@ class FedPLVM(Prototypical):
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster what all sites sent for a class, {class: (S, D)}."""
-        sent = joined(update.shared for update in updates)
-        return {c: cluster_means(prototypes) for c, prototypes in sent.items()}
+        return clustered(update.shared for update in updates)

@@ -10,9 +10,9 @@ from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods.base import Local, positive
 from fedbcs_monai.methods.fedproto import FedProto
 from fedbcs_monai.prototypes.anchors import Anchors
-from fedbcs_monai.prototypes.clustering import cluster_means
+from fedbcs_monai.prototypes.clustering import clustered
 from fedbcs_monai.prototypes.known import Prototypes
-from fedbcs_monai.tensors import Tensors, joined
+from fedbcs_monai.tensors import Tensors
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,4 @@ class FPL(FedProto):
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster each class's prototypes, {class: (S, D)}."""
-        sent = joined(update.shared for update in updates)
-        return {c: cluster_means(prototypes) for c, prototypes in sent.items()}
+        return clustered(update.shared for update in updates)

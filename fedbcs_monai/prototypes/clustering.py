@@ -1,11 +1,14 @@
 """Clustering of prototypes: FINCH, which needs no parameter (Sarfraz et al., CVPR 2019), and k-means."""
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans
 from torch import Tensor
+
+from fedbcs_monai.tensors import Tensors, joined
 
 
 def finch_labels(vectors: Tensor) -> Tensor:
@@ -45,6 +48,11 @@ def cluster_means(vectors: Tensor) -> Tensor:
     labels = finch_labels(vectors)
     by_first_member = dict.fromkeys(labels.tolist())
     return torch.stack([vectors[labels == label].mean(0) for label in by_first_member])
+
+
+def clustered(sent: Iterable[Tensors]) -> Tensors:
+    """Cluster means of what all sites sent under each name: {name: (D,) or (n, D)} of every site to {name: (S, D)}."""
+    return {name: cluster_means(vectors) for name, vectors in joined(sent).items()}
 
 
 def k_means(vectors: Tensor, k: int) -> Tensor:

@@ -305,13 +305,14 @@ def state_after(config, rounds, sites=None, method=None):
     return state, updates
 
 
-def test_weight_0_is_fedavg_bit_for_bit(tiny):
+def test_weight_0_is_fedavg_bit_for_bit_and_sends_nothing(tiny):
     plain, _ = state_after(tiny("nuclei_fedbcs", method="FedAvg"), 2)
-    without, _ = state_after(tiny("nuclei_fedbcs", **{"method::weight": 0}), 2)
+    without, updates = state_after(tiny("nuclei_fedbcs", **{"method::weight": 0}), 2)
     aligned, _ = state_after(tiny("nuclei_fedbcs"), 2)
     assert plain.weights.keys() == without.weights.keys()
     assert all(torch.equal(plain.weights[name], without.weights[name]) for name in plain.weights)
     assert not all(torch.equal(plain.weights[name], aligned.weights[name]) for name in plain.weights)
+    assert all(message.shared == {} for message in (without, *updates))
 
 
 def test_one_site_is_pulled_to_its_own_prototypes(tiny):

@@ -65,6 +65,25 @@ def test_in_the_first_round_there_is_only_the_contrast_within(begun, mirror, pix
     assert "inter" not in local.terms
 
 
+def test_a_network_of_one_weight_pays_for_pixels_and_means_of_classes(begun, mirror, pixels):
+    """Pixels of the background along (1, 0), (0.6, 0.8), their mean along (2, 1); the foreground and its mean are one."""
+    method = FedContrast(window=1, tau=1)
+    near, far = 2 / math.sqrt(5), 1 / math.sqrt(5)  # cosine of that mean with either pixel, and with the foreground
+
+    def pull(partner, *others):
+        return math.log(1 + sum(math.exp(other - partner) for other in others))
+
+    background = [
+        (pull(0.6, 0, 0) + pull(near, 0, 0)) / 2,
+        (pull(0.6, 0.8, 0.8) + pull(near, 0.8, 0.8)) / 2,
+        pull(near, far, far),
+    ]
+    foreground = pull(1, 0, 0.8, far)
+    local = begun(method, mirror(), round=1)
+    loss = method.loss(local, pixels([[1, 0], [0.6, 0.8], [0, 2]], [0, 0, 1])).item()
+    assert loss == pytest.approx((sum(background) / 3 + foreground) / 2, abs=1e-6)
+
+
 def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses, sent = [], []
     for dims in (2, 3):

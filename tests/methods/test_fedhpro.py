@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedHPro
@@ -180,6 +179,20 @@ def test_without_hyper_prototypes_nothing_is_added(begun, mirror, pixels):
     assert FedHPro().loss(begun(FedHPro(), mirror(), batches=[batch], round=1), batch).item() == 0
 
 
+def test_a_network_of_one_weight_pays_for_both_and_sends_its_gradients(begun, mirror, pixels):
+    local = begun(FedHPro(tau=1), mirror(), SHARED, [batch := pixels([[2, 0], [0, 2]], [0, 1])])
+    margin = math.sqrt(2)  # the class means point along the axes
+    separation = [math.log(1 + math.exp(other + margin - own)) for own, other in ((0.8, 0), (1, 0.4))]
+    uniformity = ((1 - 2 / math.sqrt(5)) ** 2 + 1 / 5) / 2 / 2  # (1, 0) from the direction of (0.8, 0.4); the other is 0
+    loss = FedHPro(tau=1).loss(local, batch).item()
+    assert loss == pytest.approx(sum(separation) / 2 + uniformity / 2, abs=1e-6)
+    wrong = 1 / (1 + math.exp(2))  # probability of the class that a pixel is not
+    sent = FedHPro().finish(local)
+    torch.testing.assert_close(sent["0/last.weight"].flatten(1), torch.tensor([[-2 * wrong, 0], [2 * wrong, 0]]))
+    torch.testing.assert_close(sent["1/last.weight"].flatten(1), torch.tensor([[0, 2 * wrong], [0, -2 * wrong]]))
+    torch.testing.assert_close(sent["0/last.bias"], torch.tensor([-wrong, wrong]))
+
+
 def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses, sent = [], []
     for dims in (2, 3):
@@ -255,18 +268,6 @@ def test_a_site_sends_gradients_of_the_last_layer_and_the_server_hyper_prototype
         assert (prototypes(update.shared), size_bytes(update.shared)) == (0, 2 * (2 * 8 + 2) * 4)
     assert {c: points.shape for c, points in done.states[-1].shared.items()} == {"0": (5, 8), "1": (5, 8)}
     assert len(done.metric("separation")) == len(done.metric("uniformity")) == 3  # none in the first round
-
-
-def test_resumed_from_a_checkpoint_equals_straight_through(hospitals, run, same, tmp_path):
-    sites, resumed = hospitals(), hospitals()
-    first = run(FedHPro(), sites, 1).states[0]
-    write_checkpoint(tmp_path, Checkpoint(first, {site.name: site.state() for site in sites}, {}))
-    point = read_checkpoint(tmp_path)
-    for site in resumed:
-        site.restore(point.sites[site.name])
-    found, wanted = run(FedHPro(), resumed, 2, point.state), run(FedHPro(), hospitals(), 2)
-    assert same(found.weights, wanted.weights)
-    assert same(found.states[-1].shared, wanted.states[-1].shared)
 
 
 # Its settings.
