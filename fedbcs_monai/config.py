@@ -15,7 +15,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 from monai.utils import optional_import
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS, WORKFLOW
+from fedbcs_monai.keys import KEYS, LEAST, WORKFLOW
 
 Config = dict[str, Any]
 
@@ -256,6 +256,11 @@ def _method_named(name: str) -> str:
 
 
 def _check(config: Config) -> None:
+    for key, least in LEAST.items():
+        value = config.get(key, least)
+        expression = isinstance(value, str) and value.startswith(("$", "@", "%"))
+        if not expression and (type(value) is not int or value < least):
+            raise UserError(f"{key} is {value!r}: it must be a whole number, {least} or more")
     for where, component in components(config):
         target = component["_target_"]
         found = _located(target)

@@ -42,6 +42,12 @@ KEYS = {
     "batch_size": "training samples a step",
 }
 
+LEAST = {
+    **dict.fromkeys(("rounds", "epochs", "batch_size", "evaluate_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("patience", "keep_checkpoints", "examples", "threads", "workers", "seed", "fold"), 0),
+}
+"""Keys that are whole numbers, and how small each may be."""
+
 WORKFLOW = {
     "bundle_root": "folder of the bundle",
     "ckpt_dir": "where its weights are",

@@ -12,14 +12,14 @@ from fedbcs_monai.data import Samples
 from fedbcs_monai.drivers.benchmark import (
     Estimate,
     Failure,
-    Stage,
     SuiteWatch,
+    check_jobs,
     run_suite,
-    seconds_of,
-    stage_of,
     steps_a_round,
 )
 from fedbcs_monai.federated.planning import Choice, read_suite
+from fedbcs_monai.federated.setup import require_all
+from fedbcs_monai.federated.stage import Stage, seconds_of, stages_of
 from fedbcs_monai.federated.suite import PlannedRun, Suite
 from fedbcs_monai.report import duration, write_benchmark
 
@@ -29,21 +29,24 @@ def run(options: Namespace) -> int:
     say = voice(options)
     suite = read_suite(options.config, options.output or Path("runs") / Path(options.config).stem, choice_of(options))
     if options.dry_run:
-        say_plan(suite, options.jobs, say)
+        say_plan(suite, options.jobs, options.overwrite, say)
         return 0
     failures: list[Failure] = []
-    if not options.tables_only:
+    if options.tables_only:
+        stages_of(suite)  # refuses runs of other settings
+    else:
         try:
             with say.progress("benchmark") as progress:
                 watch = Saying(say, progress)
                 failures = run_suite(suite, jobs=options.jobs, overwrite=options.overwrite, watch=watch)
         except KeyboardInterrupt:
-            say.result("interrupted; go on with the same command", folder=suite.output)
+            again = "the same command, without --overwrite" if options.overwrite else "the same command"
+            say.result(f"interrupted; go on with {again}", folder=suite.output)
             raise
-    for path in write_benchmark(suite) if len(failures) < len(suite.runs) else ():
-        say.result("wrote", path=path)
     for failure in failures:
         print(f"fedbcs benchmark: {failure.run.name} failed: {failure.reason}; see {failure.log}", file=sys.stderr)
+    for path in write_benchmark(suite) if len(failures) < len(suite.runs) else ():
+        say.result("wrote", path=path)
     return 1 if failures else 0
 
 
@@ -92,13 +95,15 @@ class Saying(SuiteWatch):
         self.say.note(f"{failure.run.name}: failed")
 
 
-def say_plan(suite: Suite, jobs: int, say: Quiet) -> None:
+def say_plan(suite: Suite, jobs: int, overwrite: bool, say: Quiet) -> None:
     """Every run with its stage and its steps, and what is known of the time."""
+    check_jobs(jobs)
     known: dict[str, list[Samples]] = {}
     estimate = Estimate()
-    stages = {planned.name: stage_of(planned) for planned in suite.runs}
+    stages = stages_of(suite, overwrite)
     rows, waiting, steps = [], [], 0
     for planned in suite.runs:
+        require_all(planned.config)
         work = planned.config["rounds"] * steps_a_round(planned.config, known)
         rows.append([planned.name, stages[planned.name].value, str(planned.config["rounds"]), f"{work:,}"])
         if stages[planned.name] is Stage.FINISHED:

@@ -4,7 +4,7 @@ from fedbcs_monai.data.datalist import datalist
 from fedbcs_monai.data.inferers import NeighbouringSlicesInferer
 from fedbcs_monai.data.pictures import PictureReader
 from fedbcs_monai.data.samples import Pooled, Samples, batches
-from fedbcs_monai.data.sites import Case, SiteData, read_sites, write_sites
+from fedbcs_monai.data.sites import Case, SiteData, digest_sites, read_sites, write_sites
 from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, Spacingd, StainJitterd
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "StainJitterd",
     "batches",
     "datalist",
+    "digest_sites",
     "read_sites",
     "write_sites",
 ]

@@ -67,6 +67,11 @@ def read_checkpoint(folder: Path, round: int | None = None) -> Checkpoint:
     return Checkpoint(state, {name: under(f"sites/{name}", tensors) for name in content["sites"]}, content["history"])
 
 
+def newest_round(folder: Path) -> int:
+    """The round of the newest checkpoint; 0 where there is none."""
+    return max(map(_round, _rounds(folder)), default=0)
+
+
 def _content(path: Path) -> dict[str, Any]:
     """What the JSON of a checkpoint holds."""
     try:

@@ -18,7 +18,7 @@ def peak_bytes() -> int | None:
     None where that is not known: it is read from ``/proc``, which only Linux has.
     """
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return int(torch.cuda.max_memory_allocated())
+        return max(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
     return process_bytes("VmHWM")
 
 

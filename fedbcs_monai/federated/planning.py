@@ -89,15 +89,29 @@ class _Planner:
     def __init__(self, task: str, content: Config, sites: Path, output: Path, choice: Choice) -> None:
         self.task, self.content, self.sites, self.output, self.choice = task, content, sites, output, choice
         self.seeds = content.get("seeds", [0])
-        self.folds = choice.folds or content.get("folds", [0])
+        self.folds = list(dict.fromkeys(choice.folds or content.get("folds", [0])))
         self.planned: dict[str, PlannedRun] = {}
 
     def plan(self) -> TaskPlan:
         """The whole task."""
         methods, bounds, ablation, style = ([self.row(name) for name in self.names(part)] for part in TABLES[:4])
-        return TaskPlan(
+        plan = TaskPlan(
             self.task, tuple(methods), tuple(bounds), tuple(ablation), tuple(style), self.sweep(), self.left_out()
         )
+        for rows in (plan.inside, *plan.left_out.values()):
+            self.tell_apart(rows)
+        if len({str(run.config.get("leave_out")) for row in plan.inside for run in row.runs}) > 1:
+            raise UserError(f"tasks: {self.task}: some trainings leave a site out and some do not; compare them apart")
+        return plan
+
+    def tell_apart(self, rows: Iterable[Row]) -> None:
+        """Refuse two rows of one name: tables could not tell them apart."""
+        found: dict[str, Row] = {}
+        for row in rows:
+            other = found.setdefault(row.label, row)
+            if other.key != row.key:
+                names = " and ".join(one.key.removeprefix(f"{self.task}_") for one in (other, row))
+                raise UserError(f"tasks: {self.task}: {names} are both called {row.label!r}; give one a `label`")
 
     def names(self, part: str) -> list[str]:
         """The trainings of a part that were not ruled out."""
@@ -116,11 +130,13 @@ class _Planner:
         asked = self.content.get("sweep")
         if not asked or self.choice.methods is not None or "sweep" not in (self.choice.parts or PARTS):
             return None
-        short = asked["key"].rpartition("::")[2]
+        self.refuse_command_line(asked["key"], "the sweep varies; choose other --parts")
+        short, seeds = asked["key"].rpartition("::")[2], asked.get("seeds", self.seeds)
+        self.row(asked["training"], {**self.about(asked["training"]), "seeds": seeds})  # a value may be its own
         rows = []
         for value in asked["values"]:
             about = self.about(asked["training"], **{asked["key"]: value})
-            about |= {"seeds": asked.get("seeds", self.seeds), "label": f"{short} {value}"}
+            about |= {"seeds": seeds, "label": f"{short} {value}"}
             rows.append(self.row(f"{asked['training']}_{short}_{value}", about))
         base = self.row(asked["base"]) if asked.get("base") else None
         return Sweep(asked["key"], tuple(asked["values"]), tuple(rows), base)
@@ -128,6 +144,8 @@ class _Planner:
     def left_out(self) -> dict[str, tuple[Row, ...]]:
         """The trainings once without each site that trains."""
         names = self.names("leave_one_out")
+        if names:
+            self.refuse_command_line("leave_out", "--leave-one-site-out varies; choose one of them")
         sites = sorted(read_sites(self.sites).items()) if names else []
         return {
             site: tuple(self.row(f"{name}_without_{site}", self.about(name, leave_out=site)) for name in names)
@@ -135,16 +153,24 @@ class _Planner:
             if data.split("train", self.folds[0])
         }
 
+    def refuse_command_line(self, key: str, why: str) -> None:
+        """Refuse a key that the command line would set in rows that differ in it."""
+        if key in self.choice.overrides:
+            raise UserError(f"command line: {key} is what {why}")
+
     def row(self, name: str, about: Config | None = None) -> Row:
         """A training and its runs."""
         about = about or self.about(name)
         of_task: Config = self.content["tasks"][self.task]
         layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
-        overrides = {key: value for layer in (*layers, self.choice.overrides) for key, value in layer.items()}
+        overrides: Config = {}
+        for key, value in (pair for layer in (*layers, self.choice.overrides) for pair in layer.items()):
+            overrides.pop(key, None)  # so that the last to say it comes last
+            overrides[key] = value
         config = load_config(of_task["experiments"].format(about["experiment"]), overrides | {"sites": str(self.sites)})
         label = about.get("label") or name_of(config)
         config |= {"name": label, "task": self.task}
-        seeds = self.choice.seeds or about["seeds"]
+        seeds = dict.fromkeys(self.choice.seeds or about["seeds"])
         return Row(
             f"{self.task}_{name}",
             label,
@@ -155,7 +181,7 @@ class _Planner:
         """A run, or the one with the same configuration that is planned already."""
         same = json.dumps(plain({**config, "name": ""}), sort_keys=True)
         if same not in self.planned:
-            fold = f"_fold{config['fold']}" if len(self.folds) > 1 else ""
+            fold = f"_fold{config['fold']}" if config["fold"] else ""
             full = f"{self.task}_{name}{fold}_seed{config['seed']}"
             self.planned[same] = PlannedRun(full, {**config, "output": str(self.output / "runs" / full)})
         return self.planned[same]
@@ -192,6 +218,7 @@ def _check(content: Config, where: str) -> None:
             raise UserError(f"{where}: is no benchmark, it has no `{key}`; `fedbcs train` takes single experiments")
     for key, known in (("tasks", TASK_KEYS), ("trainings", TRAINING_KEYS)):
         for name, inner in _mapping(content, key, where).items():
+            _check_name(name, f"{where}: {key}")
             check_keys(inner, known, f"{where}: {key}: {name}")
             _check_overrides(inner, f"{where}: {key}: {name}")
             _list(inner, "seeds", int, f"{where}: {key}: {name}")
@@ -202,6 +229,12 @@ def _check(content: Config, where: str) -> None:
         _list(content, key, int, where)
     for key in TABLES:
         _list(content, key, str, where)
+        for name in content.get(key) or ():
+            _check_name(name, f"{where}: {key}")
+    for name, training in _mapping(content, "trainings", where).items():
+        if not isinstance(training.get("label", ""), str):
+            said = f"`label` must be text, got {training['label']!r}; put it in quotes"
+            raise UserError(f"{where}: trainings: {name}: {said}")
     _check_overrides(content, where)
     sweep = _mapping(content, "sweep", where)
     check_keys(sweep, SWEEP_KEYS, f"{where}: sweep")
@@ -211,6 +244,15 @@ def _check(content: Config, where: str) -> None:
     if sweep and not isinstance(sweep["values"], list):
         raise UserError(f"{where}: sweep: `values` must be a list, got {sweep['values']!r}")
     _list(sweep, "seeds", int, f"{where}: sweep")
+
+
+def _check_name(name: Any, where: str) -> None:
+    """Refuse what cannot be part of a folder's name."""
+    if not isinstance(name, str) or not name or set(name) & set("/\\"):
+        raise UserError(
+            f"{where}: {name!r} names a folder, so it is text without slashes; a path goes into the `experiment` of a "
+            "training of another name"
+        )
 
 
 def _check_overrides(content: Config, where: str) -> None:

@@ -14,10 +14,17 @@ from filelock import FileLock
 from torch import Tensor
 
 from fedbcs_monai.config import plain
+from fedbcs_monai.data import digest_sites, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
-from fedbcs_monai.federated.checkpoint import Checkpoint, drop_checkpoints_after, read_checkpoint, write_checkpoint
+from fedbcs_monai.federated.checkpoint import (
+    Checkpoint,
+    drop_checkpoints_after,
+    newest_round,
+    read_checkpoint,
+    write_checkpoint,
+)
 from fedbcs_monai.federated.journal import Journal, claim_folder, clear_run, environment
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, digest_model, write_model
@@ -172,14 +179,16 @@ def open_run(
         claim = claim_folder(folder)
         undo.callback(claim.release)
         if resume is not False:
-            _same_run(folder, config)
+            _same_run(folder, config, resume)
             point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
             drop_checkpoints_after(folder / "checkpoints", point.state.round)
+            for result in ("summary.json", "scores.csv"):  # of fewer rounds: until it has ended, the run has none
+                (folder / result).unlink(missing_ok=True)
         else:
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
         journal.write_json("config.json", plain(config))
-        journal.write_json("environment.json", environment(device))
+        journal.write_json("environment.json", environment(device) | {"cases": _digest_cases(config)})
         undo.pop_all()
     return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 
@@ -219,7 +228,10 @@ def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
 
 
 def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
-    """Keys in which a run has another configuration; those apart that a resumed run may have otherwise."""
+    """Keys in which a run has another configuration; those apart that a resumed run may have otherwise.
+
+    A site list of the same name whose cases are others, or lie in other parts, is another one.
+    """
     free = {
         "name",
         "rounds",
@@ -234,13 +246,32 @@ def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
     }
     before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     now = plain(config)
-    return sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+    changed = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+    known, cases = _known_cases(folder), _digest_cases(config)
+    return changed if known == cases or None in (known, cases) else [*changed, "sites (its cases or their parts)"]
 
 
-def _same_run(folder: Path, config: Mapping[str, Any]) -> None:
+def _known_cases(folder: Path) -> str | None:
+    path = folder / "environment.json"
+    found: str | None = json.loads(path.read_text(encoding="utf-8")).get("cases") if path.is_file() else None
+    return found
+
+
+def _digest_cases(config: Mapping[str, Any]) -> str | None:
+    """Of the cases of all sites and their parts; None where the sites are elsewhere."""
+    return digest_sites(read_sites(Path(config["sites"])).values()) if config.get("sites") else None
+
+
+def _same_run(folder: Path, config: Mapping[str, Any], resume: bool | int) -> None:
     """Refuse to resume a run under another configuration; more rounds, another device or folder are none."""
     changed = changed_keys(folder, config)
     if changed:
         raise UserError(
             f"{folder}: was run with other values of {', '.join(changed)}; resume with the same, or name another -o"
+        )
+    at = newest_round(folder / "checkpoints") if resume is True else int(resume)
+    if at > config["rounds"]:
+        raise UserError(
+            f"{folder}: goes on after round {at}, and rounds is {config['rounds']}; ask for {at} or more, or name "
+            "another -o"
         )

@@ -63,12 +63,17 @@ class TaskPlan:
     left_out: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
     @property
+    def inside(self) -> tuple[Row, ...]:
+        """Every row that is trained on all sites, once."""
+        swept = (self.sweep.base, *self.sweep.rows) if self.sweep else ()
+        every = (*self.methods, *self.bounds, *self.ablation, *self.style, *swept)
+        return tuple({row.key: row for row in every if row}.values())
+
+    @property
     def rows(self) -> tuple[Row, ...]:
         """Every row once."""
-        swept = (self.sweep.base, *self.sweep.rows) if self.sweep else ()
         apart = [row for rows in self.left_out.values() for row in rows]
-        every = (*self.methods, *self.bounds, *self.ablation, *self.style, *swept, *apart)
-        return tuple({row.key: row for row in every if row}.values())
+        return tuple({row.key: row for row in (*self.inside, *apart)}.values())
 
 
 @dataclass(frozen=True)

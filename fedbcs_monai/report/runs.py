@@ -104,6 +104,14 @@ class Run:
         return self.summary.unseen if self.summary else ()
 
     @property
+    def tested(self) -> dict[str, set[str]]:
+        """The cases that were scored at each site."""
+        cases: dict[str, set[str]] = {}
+        for score in self.scores.get(("selected", "dice"), ()):
+            cases.setdefault(score.site, set()).add(score.case)
+        return cases
+
+    @property
     def validation(self) -> float:
         """Dice on validation cases in the selected round, 0 to 1, the unweighted mean over sites; NaN if not known."""
         lines = self.curves.get("val_dice", {}).values()
@@ -139,12 +147,17 @@ def read_run(folder: Path) -> Run:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs of other sites, other held-out sites or another task: their averages are not the same quantity."""
+    """Refuse runs of other sites, held-out sites, test cases or tasks: their averages are not the same quantity."""
     finished = [run for run in runs if run.summary]
     for run in finished[1:]:
         _same("the sites", finished[0], sorted(finished[0].sites), run, sorted(run.sites))
         _same("the unseen sites", finished[0], sorted(finished[0].unseen), run, sorted(run.unseen))
         _same("the task", finished[0], _task(finished[0]), run, _task(run))
+        of_fold = next(other for other in finished if other.repeat[1] == run.repeat[1])
+        ours, theirs = of_fold.tested, run.tested
+        for site in sorted(ours.keys() & theirs.keys()):
+            more, less = sorted(theirs[site] - ours[site])[:3], sorted(ours[site] - theirs[site])[:3]
+            _same(f"the test cases of {site}", of_fold, less, run, more)
     known = set((finished or runs)[0].sites)
     for run in runs:
         if not run.summary and known and run.sites and not set(run.sites) <= known:

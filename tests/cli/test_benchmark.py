@@ -75,6 +75,18 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_dry_run_says_what_overwriting_would_do_and_refuses_what_training_would(run, tmp_path, capsys):
+    path, output, _ = run
+    words = ["benchmark", str(path), "-o", str(output), "--methods", "fedavg", "--batch_size", "3"]
+    for more in (["--dry-run"], ["--tables-only"]):
+        assert main([*words, *more]) == 2
+        assert "was run with other values of batch_size" in capsys.readouterr().err
+    assert main([*words, "--dry-run", "--overwrite"]) == 0
+    assert "1 of 1 runs" in capsys.readouterr().out
+    assert main([*words, "--dry-run", "-j", "0"]) == 2
+    assert "jobs is 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fedbcs_monai.config import plain
 from fedbcs_monai.data import Samples
-from fedbcs_monai.drivers.benchmark import Estimate, Stage, SuiteWatch, carry_out, run_suite, stage_of, steps_a_round
+from fedbcs_monai.drivers.benchmark import Estimate, SuiteWatch, carry_out, run_suite, steps_a_round
+from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
+from fedbcs_monai.federated.stage import Stage, is_finished, stage_of
 from fedbcs_monai.federated.suite import PlannedRun, Suite
 from fedbcs_monai.federated.watch import Watch
 
@@ -171,6 +174,44 @@ def test_more_rounds_go_on_and_fewer_or_other_settings_are_refused(finished, tmp
     for n, changes in enumerate(({"rounds": 1}, {"seed": 1}, {"batch_size": 3})):
         with pytest.raises(UserError, match=rf"other values of {next(iter(changes))}; .*--overwrite"):
             stage_of(moved(finished, tmp_path / str(n), **changes))
+
+
+def test_fewer_rounds_than_a_checkpoint_has_are_refused(finished, tmp_path):
+    copy = moved(finished, tmp_path / "run", rounds=1)
+    (copy.folder / "summary.json").unlink()
+    with pytest.raises(UserError, match="other values of rounds"):
+        stage_of(copy)
+    with pytest.raises(UserError, match="goes on after round 2, and rounds is 1; ask for 2 or more"):
+        train(copy.config, resume=True)
+
+
+def test_a_site_list_of_the_same_name_with_other_parts_is_another(finished, tmp_path):
+    sites, listed = Path(finished.config["sites"]), tmp_path / "sites.json"
+    run = moved(finished, tmp_path / "run", sites=str(listed))
+    (run.folder / "config.json").write_text(json.dumps(plain(run.config)))
+    content = json.loads(sites.read_text()) | {"root": str(sites.parent)}
+    listed.write_text(json.dumps(content))
+    assert stage_of(run) is Stage.FINISHED  # the files may lie elsewhere
+    for case in content["sites"][0]["cases"]:
+        case["split"] = case["split"].replace("test", "val")
+    listed.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"other values of sites \(its cases or their parts\)"):
+        stage_of(run)
+
+
+def test_a_run_that_goes_on_has_no_result_until_it_ends(finished, tmp_path):
+    class Stopping(Watch):
+        def stepped(self, site, steps):
+            raise KeyboardInterrupt
+
+    copy = moved(finished, tmp_path / "run", rounds=3)
+    assert not is_finished(copy)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(copy, watch=Stopping())
+    assert not (copy.folder / "summary.json").exists()
+    assert stage_of(copy) is Stage.BEGUN
+    carry_out(copy)
+    assert is_finished(copy)
 
 
 def test_nothing_starts_when_a_folder_holds_another_run(tiny_suite, finished, tmp_path):

@@ -33,11 +33,14 @@ def test_every_row_has_a_run_for_every_seed_and_the_first_of_all_come_first(tiny
     assert [run.folder for run in suite.runs] == [Path("out/runs") / name for name in names(suite)]
 
 
-def test_folds_are_named_where_there_are_several(tiny_suite):
-    assert names(plan(tiny_suite(methods=["fedavg"], folds=[0, 2]))) == [
-        "nuclei_fedavg_fold0_seed0",
-        "nuclei_fedavg_fold2_seed0",
-    ]
+def test_every_fold_but_the_first_is_named(tiny_suite):
+    path = tiny_suite(methods=["fedavg"], folds=[0, 2])
+    assert names(plan(path)) == ["nuclei_fedavg_seed0", "nuclei_fedavg_fold2_seed0"]
+    assert names(plan(path, folds=[2])) == ["nuclei_fedavg_fold2_seed0"]
+
+
+def test_a_seed_or_fold_that_is_named_twice_counts_once(tiny_suite):
+    assert names(plan(tiny_suite(methods=["fedavg"]), seeds=[1, 1], folds=[0, 0])) == ["nuclei_fedavg_seed1"]
 
 
 def test_overrides_of_the_command_line_win_over_training_task_and_benchmark(tiny_suite):
@@ -47,6 +50,13 @@ def test_overrides_of_the_command_line_win_over_training_task_and_benchmark(tiny
     config = plan(path, overrides={"rounds": 5}).runs[0].config
     assert (config["rounds"], config["epochs"], config["batch_size"]) == (5, 4, 2)
     assert config["optimizer"]["momentum"] == 0.9  # of the task
+
+
+def test_the_command_line_wins_over_a_training_that_replaces_the_whole(tiny_suite):
+    whole = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.5}}
+    path = tiny_suite(overrides={"optimizer::lr": 0.1}, trainings={"fedavg": {"overrides": whole}})
+    assert plan(path).runs[0].config["optimizer"]["lr"] == 0.5
+    assert plan(path, overrides={"optimizer::lr": 0.2}).runs[0].config["optimizer"]["lr"] == 0.2
 
 
 def test_rows_are_called_by_label_or_by_the_experiments_name(tiny_suite):
@@ -68,6 +78,15 @@ def test_a_sweep_shares_the_run_that_has_its_value_already(tiny_suite):
     suite = plan(tiny_suite(methods=["fedbcs"], sweep=sweep, trainings=about))
     assert names(suite) == ["nuclei_fedbcs_seed0", "nuclei_fedbcs_tau_0.1_seed0"]
     assert labels(suite.tasks[0].sweep.rows) == ["tau 0.1", "tau 0.4"]
+    alone = plan(tiny_suite(methods=["fedbcs"], sweep=sweep, trainings=about), parts=["sweep"])
+    assert sorted(names(alone)) == sorted(names(suite))
+
+
+def test_the_command_line_does_not_set_what_a_sweep_varies(tiny_suite):
+    path = tiny_suite(methods=["fedbcs"], sweep={"training": "fedbcs", "key": "method::tau", "values": [0.1]})
+    with pytest.raises(UserError, match="method::tau is what the sweep varies; choose other --parts"):
+        plan(path, overrides={"method::tau": 1})
+    assert plan(path, overrides={"method::tau": 1}, parts=["methods"]).runs[0].config["method"]["tau"] == 1
 
 
 def test_every_site_that_trains_is_left_out_once(tiny_suite):
@@ -122,6 +141,14 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
         ({"overrides": {"roundz": 1}}, "overrides: unknown key 'roundz', did you mean 'rounds'"),
         ({"sweep": {"training": "fedbcs"}}, "sweep: lacks key, values"),
         ({"sweep": {"training": "fedbcs", "key": "method::tau", "values": 3}}, "sweep: `values` must be a list"),
+        ({"methods": ["a/b.yaml"]}, "methods: 'a/b.yaml' names a folder, so it is text without slashes"),
+        ({"trainings": {"fedavg": {"label": 10}}}, "trainings: fedavg: `label` must be text, got 10"),
+        (
+            {"methods": ["fedavg", "b"], "trainings": {"b": {"experiment": "fedavg", "overrides": {"rounds": 9}}}},
+            "tasks: nuclei: fedavg and b are both called 'FedAvg'; give one a `label`",
+        ),
+        ({"trainings": {"fedbcs": {"overrides": {"leave_out": "Alder"}}}}, "some trainings leave a site out"),
+        ({"overrides": {"rounds": 0}}, "rounds is 0: it must be a whole number, 1 or more"),
     ],
     ids=str,
 )
@@ -142,6 +169,7 @@ def test_a_mistake_in_the_file_is_named(tiny_suite, content, said):
         ({"sites": {"prostate": Path("x")}}, "--sites: no task 'prostate'"),
         ({"parts": ["bounds"]}, "nothing is left to train"),
         ({"overrides": {"roundz": 1}}, "command line: unknown key 'roundz'"),
+        ({"overrides": {"leave_out": "Alder"}, "leave_one_out": True}, "leave_out is what --leave-one-site-out varies"),
     ],
     ids=str,
 )

@@ -66,7 +66,7 @@ def test_in_the_first_round_there_is_only_the_contrast_within(begun, mirror, pix
 
 
 def test_a_network_of_one_weight_pays_for_pixels_and_means_of_classes(begun, mirror, pixels):
-    """Pixels of the background along (1, 0), (0.6, 0.8), their mean along (2, 1); the foreground and its mean are one."""
+    """The background along (1, 0) and (0.6, 0.8), its mean along (2, 1); the foreground and its mean along (0, 1)."""
     method = FedContrast(window=1, tau=1)
     near, far = 2 / math.sqrt(5), 1 / math.sqrt(5)  # cosine of that mean with either pixel, and with the foreground
 

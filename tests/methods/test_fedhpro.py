@@ -183,7 +183,7 @@ def test_a_network_of_one_weight_pays_for_both_and_sends_its_gradients(begun, mi
     local = begun(FedHPro(tau=1), mirror(), SHARED, [batch := pixels([[2, 0], [0, 2]], [0, 1])])
     margin = math.sqrt(2)  # the class means point along the axes
     separation = [math.log(1 + math.exp(other + margin - own)) for own, other in ((0.8, 0), (1, 0.4))]
-    uniformity = ((1 - 2 / math.sqrt(5)) ** 2 + 1 / 5) / 2 / 2  # (1, 0) from the direction of (0.8, 0.4); the other is 0
+    uniformity = ((1 - 2 / math.sqrt(5)) ** 2 + 1 / 5) / 4  # (1, 0) from (2, 1) / sqrt(5); the other is 0
     loss = FedHPro(tau=1).loss(local, batch).item()
     assert loss == pytest.approx(sum(separation) / 2 + uniformity / 2, abs=1e-6)
     wrong = 1 / (1 + math.exp(2))  # probability of the class that a pixel is not

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from fedbcs_monai.drivers.benchmark.estimate import Estimate
-from fedbcs_monai.drivers.benchmark.stage import Stage, seconds_of, stage_of
 from fedbcs_monai.drivers.benchmark.worker import Ended, work
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.stage import Stage, seconds_of, stages_of
 from fedbcs_monai.federated.suite import PlannedRun, Suite
 
 TRAINED = 0.95
@@ -73,15 +73,23 @@ def run_suite(
     Raises:
         UserError: a run folder holds a run of another configuration; nothing has been started.
     """
-    if jobs < 1:
-        raise UserError(f"jobs is {jobs}: it must be 1 or more")
-    stages = {run.name: Stage.NEW if overwrite else stage_of(run) for run in suite.runs}
-    crew = _Crew(suite, stages, jobs, overwrite, watch or SuiteWatch())
+    check_jobs(jobs)
+    crew = _Crew(suite, stages_of(suite, overwrite), jobs, overwrite, watch or SuiteWatch())
     try:
         crew.work()
     finally:
         crew.stop()
     return crew.failures
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse to run nothing at once.
+
+    Raises:
+        UserError: how many it must be.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs is {jobs}: it must be 1 or more")
 
 
 class _Job:

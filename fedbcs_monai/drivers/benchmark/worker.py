@@ -11,8 +11,9 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple
 
-from fedbcs_monai.drivers.benchmark.stage import carry_out
+from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.stage import Stage, stage_of
 from fedbcs_monai.federated.suite import PlannedRun
 from fedbcs_monai.federated.watch import Watch
 
@@ -47,6 +48,22 @@ def work(run: PlannedRun, overwrite: bool, log: Path, tell: Connection, stopping
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         traceback.print_exc()
     tell.send(Ended(reason))
+
+
+def carry_out(run: PlannedRun, overwrite: bool = False, watch: Watch | None = None) -> None:
+    """Train and test a run in this process, from where it was left.
+
+    Args:
+        run: which.
+        overwrite: begin anew whatever is there.
+        watch: hears of progress.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    begun = not overwrite and stage_of(run) is Stage.BEGUN
+    left = (run.folder / "rounds.csv").is_file()  # of a run that ended before its first checkpoint
+    train(run.config, resume=begun, overwrite=left and not begun, watch=watch)
 
 
 class _Telling(Watch):

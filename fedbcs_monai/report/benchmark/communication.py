@@ -9,7 +9,7 @@ from fedbcs_monai.evaluation.tables import Column, Table, Value
 from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.benchmark.published import published
 from fedbcs_monai.report.benchmark.results import TaskResults
-from fedbcs_monai.report.scoreboard import Titled, scaled
+from fedbcs_monai.report.scoreboard import Titled, of_reconstructions, scaled
 
 
 def communication(results: TaskResults) -> list[Titled]:
@@ -22,9 +22,10 @@ def communication(results: TaskResults) -> list[Titled]:
 
 
 def _prototypes(results: TaskResults) -> Titled | None:
-    """Prototypes a site and round, for the methods that send any."""
+    """Prototypes a site and round, for the methods that send or receive any."""
     compared = results.methods
-    sending = [arm for arm in compared.scored if _mean_of(arm, "sent_prototypes", compared.trained) > 0]
+    kinds = ("sent_prototypes", "received_prototypes")
+    sending = [arm for arm in compared.scored if any(_mean_of(arm, kind, compared.trained) > 0 for kind in kinds)]
     found = published("prototypes", results.name)
     rows: list[tuple[Value, ...]] = []
     for arm in sending:
@@ -41,6 +42,7 @@ def _prototypes(results: TaskResults) -> Titled | None:
     note = (
         "Vectors that describe a class, counted in the messages; mean over rounds and runs. Received: mean over sites."
     )
+    note = " ".join(filter(None, (note, of_reconstructions(sending))))
     return Titled("prototypes", title, Table(tuple(columns), tuple(rows)), note)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedbcs_monai.federated.stage import is_finished
 from fedbcs_monai.federated.suite import Row, TaskPlan
 from fedbcs_monai.report.arms import COLOURS, DASHES, Arm
 from fedbcs_monai.report.runs import Run, check_comparable, read_run
@@ -66,8 +67,7 @@ def read_results(plan: TaskPlan) -> TaskResults:
         UserError: a damaged run folder, or runs of other sites.
     """
     planned = {run.name: run for row in plan.rows for run in row.runs}
-    done = {name: run.folder for name, run in planned.items() if (run.folder / "summary.json").is_file()}
-    runs = {name: read_run(folder) for name, folder in done.items()}
+    runs = {name: read_run(run.folder) for name, run in planned.items() if is_finished(run)}
     arms = {row.key: arm for row, arm in zip(plan.rows, _arms(plan.rows, runs), strict=True)}
     apart = {row.key for rows in plan.left_out.values() for row in rows}
     inside = [run for row in plan.rows if row.key not in apart for run in arms[row.key].runs]

@@ -20,9 +20,8 @@ def row(tmp_path: Path) -> Callable[..., Row]:
         planned = []
         for seed, dices in enumerate(runs):
             folder = tmp_path / "runs" / f"{name}_seed{seed}"
-            if dices:
-                write_run(folder, label, seed, dices, **said)
-            planned.append(PlannedRun(folder.name, {"output": str(folder)}))
+            config = write_run(folder, label, seed, dices, **said) if dices else {}
+            planned.append(PlannedRun(folder.name, {**config, "output": str(folder)}))
         return Row(name, label, tuple(planned))
 
     return write
@@ -38,8 +37,8 @@ def write_run(
     network: Mapping[str, Any] | None = None,
     rounds: int = 2,
     sites: Sequence[str] = (),
-) -> None:
-    """One finished run; `counts` are what every site counted in every round."""
+) -> dict[str, Any]:
+    """One finished run, and its configuration; `counts` are what every site counted in every round."""
     folder.mkdir(parents=True)
     config = {
         "method": {"_target_": f"fedbcs_monai.methods.{label if label.startswith('Fed') else 'FedAvg'}"},
@@ -70,6 +69,7 @@ def write_run(
         (at, site, name, n) for at in range(1, rounds + 1) for site in trained for name, n in (counts or {}).items()
     ]
     _write(folder / "rounds.csv", ("round", "site", "metric", "value"), lines)
+    return config
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -53,7 +53,9 @@ def test_differences_to_fedavg_are_paired_over_cases_and_seeds(compared):
 def test_without_a_common_seed_a_difference_is_taken_over_all(row):
     other = row("FedBCS", {}, BCS[0], **UNSEEN)
     plan = TaskPlan("nuclei", (row("FedAvg", AVG[0], **UNSEEN), other))
-    assert printed(tables.comparison(read_results(plan))[0].table, "AVG − FedAvg")["FedBCS"] == ["+15.0 [15.0, 15.0]"]
+    found = tables.comparison(read_results(plan))[0]
+    assert printed(found.table, "AVG − FedAvg")["FedBCS"] == ["+15.0 [15.0, 15.0]"]
+    assert "FedBCS has no seed in common with FedAvg" in found.note
 
 
 def test_bounds_stand_apart_and_are_not_ranked(compared, row):
@@ -111,6 +113,21 @@ def test_table_3_counts_what_the_messages_held(row):
         "FedAvg": ["1.0", "0.0", "0.0", "2.0"],
         "FedBCS": ["2.0", "0.5", "1.0", "5.5"],
     }
+
+
+def test_hyper_prototypes_are_received_and_not_sent(row):
+    rows = (row("FedHPro", AVG[0], counts={"sent_prototypes": 0, "received_prototypes": 10}, **UNSEEN),)
+    table = communication(read_results(TaskPlan("nuclei", rows)))[0].table
+    assert printed(table, "Ash", "received") == {"FedHPro": ["0.00", "10.00"]}
+
+
+def test_a_reconstruction_is_called_one_beneath_its_tables(row):
+    counts = {"sent_prototypes": 9}
+    rows = (row("FedAvg", AVG[0], **UNSEEN), row("FedContrast", BCS[0], counts=counts, **UNSEEN))
+    results = read_results(TaskPlan("nuclei", rows))
+    for titled in (tables.comparison(results)[0], *tables.other_scores(results), communication(results)[0]):
+        assert "FedContrast is a reconstruction" in titled.note
+    assert "reconstruction" not in tables.comparison(read_results(TaskPlan("nuclei", rows[:1])))[0].note
 
 
 def test_published_prototypes_stand_beside_ours(row):
