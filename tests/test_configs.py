@@ -84,6 +84,34 @@ def test_no_key_is_set_to_the_value_it_has_beneath(path, tmp_path):
     assert repeated == []
 
 
+@pytest.mark.parametrize("task", ["nuclei", "prostate"])
+def test_every_method_has_the_paper_s_protocol(task):
+    """400 rounds of one epoch, batch 6, weight decay 1e-4; SGD 0.01 at 256 x 256, Adam 1e-4 at 384 x 384."""
+    names = [path.stem for path in EXPERIMENTS if path.stem.startswith(f"{task}_") and "_small_" not in path.stem]
+    assert len(names) >= 16
+    optimizer, side = {"nuclei": (("torch.optim.SGD", 0.01), 256), "prostate": (("torch.optim.Adam", 1e-4), 384)}[task]
+    for name in names:
+        config = load_config(name)
+        assert [config[key] for key in ("rounds", "epochs", "batch_size")] == [400, 1, 6], name
+        assert (config["optimizer"]["_target_"], config["optimizer"]["lr"]) == optimizer, name
+        assert config["optimizer"]["weight_decay"] == 1e-4, name
+        assert config["optimizer"].get("momentum", 0) == 0, name
+        assert f"[{side}, {side}" in json.dumps([config["preprocessing"], config["augmentation"]]), name
+    for preset in ("paper", "authors"):
+        method = load_config(f"{task}_fedbcs_{preset}")["method"]
+        assert method.get("tau") == {"nuclei": 0.005, "prostate": 0.4}[task]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "least"),
+    [("rounds", 0, 1), ("batch_size", 2.5, 1), ("evaluate_every", 0, 1), ("checkpoint_every", "x", 1), ("workers", -1, 0)]
+    + [("epochs", None, 1), ("seed", True, 0)],
+)
+def test_what_must_be_a_whole_number_is_refused_when_it_is_none(key, value, least):
+    with pytest.raises(UserError, match=f"{key} is {value!r}: it must be a whole number, {least} or more"):
+        load_config("nuclei_fedavg", {key: value})
+
+
 def test_a_shipped_experiment_is_found_by_its_name():
     assert find_config("nuclei_fedavg") == CONFIGS / "experiments" / "nuclei_fedavg.yaml"
     assert load_config("nuclei_fedavg") == load_config(CONFIGS / "experiments" / "nuclei_fedavg.yaml")

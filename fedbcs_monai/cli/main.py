@@ -153,11 +153,10 @@ def _benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "benchmark",
         "train methods, seeds and folds, and write the paper's tables and a page: runs that are finished are kept",
         epilog="CONFIG lists trainings and what they are compared for; benchmark_small, benchmark_long,\n"
-        "benchmark_outside, benchmark_shift, benchmark_batch, benchmark_study, benchmark_nuclei and\n"
-        "benchmark_prostate are shipped.\n"
+        "benchmark_outside, benchmark_shift, benchmark_batch, benchmark_study and benchmark_paper are shipped.\n"
         "Keys of a run are options too, laid over every run:\n"
-        "  fedbcs benchmark benchmark_nuclei --sites nuclei.json --methods fedavg fedbcs --seeds 0 1 2 --rounds 50\n"
-        "Interrupted, every run leaves a checkpoint, and the same command goes on.",
+        "  fedbcs benchmark benchmark_paper --tasks nuclei --sites nuclei.json --methods fedavg fedbcs --rounds 50\n"
+        "Interrupted, every run leaves a checkpoint, and the same command goes on (without --overwrite).",
     )
     benchmark.add_argument("config", help="a YAML file, or the name of a shipped benchmark")
     benchmark.add_argument("-o", "--output", type=Path, default=None, help="folder (default: runs/CONFIG)")

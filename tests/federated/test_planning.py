@@ -195,7 +195,7 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
     assert len({run.folder for run in suite.runs}) == len(suite.runs)
 
 
-@pytest.mark.parametrize("name", ["benchmark_nuclei", "benchmark_prostate", "benchmark_small"])
+@pytest.mark.parametrize("name", ["benchmark_paper", "benchmark_small"])
 def test_the_paper_s_methods_and_parts_are_all_compared(name):
     content = stacked(name, BENCHMARK_KEYS)
     assert len(content["methods"]) >= 11
