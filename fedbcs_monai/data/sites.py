@@ -146,9 +146,9 @@ def read_sites(path: Path) -> dict[str, SiteData]:
 
 
 def digest_sites(sites: Iterable[SiteData]) -> str:
-    """SHA-256 of which case is in which part at which site, whatever its files are called and wherever they lie."""
+    """16 digits that tell which case is in which part at which site, whatever its files are called, wherever they lie."""
     cases = [(site.name, case.split, *sorted(case.sha256.items())) for site in sites for case in site.cases]
-    return hashlib.sha256(json.dumps(sorted(cases)).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(sorted(cases)).encode()).hexdigest()[:16]
 
 
 def write_sites(path: Path, sites: Sequence[SiteData], task: str) -> None:

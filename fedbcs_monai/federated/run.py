@@ -188,7 +188,8 @@ def open_run(
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
         journal.write_json("config.json", plain(config))
-        journal.write_json("environment.json", environment(device) | {"cases": _digest_cases(config)})
+        cases = _digest_cases(config)
+        journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
     return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 

@@ -37,6 +37,17 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(suite):
     assert all(link.startswith(("#", "data:")) for link in re.findall(r'(?:href|src)="([^"]*)"', page))
 
 
+def test_the_paper_s_figures_are_drawn(suite):
+    """Figure 3, 4 a and 4 b: a curve a value, a line a method and site, a dot a test case."""
+    page = write_benchmark(suite)[0].read_text()
+    blocks = {block.partition(":")[0]: block.partition("Figure ")[0] for block in page.split("Figure ")[1:]}
+    assert blocks.keys() == {"3", "4 a", "4 b"}
+    assert "AVG: test Dice by method::tau" in blocks["3"]
+    for title in ("Mean over sites", "Ash", "Birch"):
+        assert f"{title}: validation Dice over rounds" in blocks["4 a"]
+    assert blocks["4 b"].count("<circle") >= 8  # two rows of two sites of two cases
+
+
 def test_every_number_of_the_markdown_is_in_the_csv(suite):
     _, markdown, table, _ = write_benchmark(suite)
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
