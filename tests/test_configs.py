@@ -104,8 +104,10 @@ def test_every_method_has_the_paper_s_protocol(task):
 
 @pytest.mark.parametrize(
     ("key", "value", "least"),
-    [("rounds", 0, 1), ("batch_size", 2.5, 1), ("evaluate_every", 0, 1), ("checkpoint_every", "x", 1), ("workers", -1, 0)]
-    + [("epochs", None, 1), ("seed", True, 0)],
+    [
+        *(("rounds", 0, 1), ("batch_size", 2.5, 1), ("evaluate_every", 0, 1), ("checkpoint_every", "x", 1)),
+        *(("epochs", None, 1), ("workers", -1, 0), ("seed", True, 0)),
+    ],
 )
 def test_what_must_be_a_whole_number_is_refused_when_it_is_none(key, value, least):
     with pytest.raises(UserError, match=f"{key} is {value!r}: it must be a whole number, {least} or more"):

@@ -145,10 +145,15 @@ def read_sites(path: Path) -> dict[str, SiteData]:
     return {site.name: site for site in sites}
 
 
-def digest_sites(sites: Iterable[SiteData]) -> str:
-    """16 digits that tell which case is in which part at which site, whatever its files are called, wherever they lie."""
-    cases = [(site.name, case.split, *sorted(case.sha256.items())) for site in sites for case in site.cases]
-    return hashlib.sha256(json.dumps(sorted(cases)).encode()).hexdigest()[:16]
+def digest_sites(path: Path) -> str | None:
+    """Which case is in which part at which site, in 16 digits, wherever the files lie; None without a sound list."""
+    try:
+        sites = json.loads(path.read_text(encoding="utf-8"))["sites"]
+        cases = [[site["name"], case["split"], case["sha256"]] for site in sites for case in site["cases"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    listed = sorted(json.dumps(case, sort_keys=True) for case in cases)
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()[:16]
 
 
 def write_sites(path: Path, sites: Sequence[SiteData], task: str) -> None:

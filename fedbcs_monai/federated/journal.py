@@ -98,6 +98,23 @@ class Journal:
             return [row for row in csv.reader(file) if len(row) == len(ROUNDS) and row[0].isdigit()]
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises:
+        UserError: it is not there, cut off, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the run stopped before it began. Run it again.") from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}): it is cut off or damaged. Run it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}. Run it again.")
+    return found
+
+
 def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
     """Make sure that a run may write into a folder; nothing is changed.
 

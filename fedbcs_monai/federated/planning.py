@@ -101,7 +101,7 @@ class _Planner:
         for rows in (plan.inside, *plan.left_out.values()):
             self.tell_apart(rows)
         if len({str(run.config.get("leave_out")) for row in plan.inside for run in row.runs}) > 1:
-            raise UserError(f"tasks: {self.task}: some trainings leave a site out and some do not; compare them apart")
+            raise UserError(f"tasks: {self.task}: trainings differ in leave_out; tables compare the same sites")
         return plan
 
     def tell_apart(self, rows: Iterable[Row]) -> None:
@@ -155,7 +155,7 @@ class _Planner:
 
     def refuse_command_line(self, key: str, why: str) -> None:
         """Refuse a key that the command line would set in rows that differ in it."""
-        if key in self.choice.overrides:
+        if any(key == given or key.startswith(f"{given}::") for given in self.choice.overrides):
             raise UserError(f"command line: {key} is what {why}")
 
     def row(self, name: str, about: Config | None = None) -> Row:
@@ -164,9 +164,8 @@ class _Planner:
         of_task: Config = self.content["tasks"][self.task]
         layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
         overrides: Config = {}
-        for key, value in (pair for layer in (*layers, self.choice.overrides) for pair in layer.items()):
-            overrides.pop(key, None)  # so that the last to say it comes last
-            overrides[key] = value
+        for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
+            overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
         config = load_config(of_task["experiments"].format(about["experiment"]), overrides | {"sites": str(self.sites)})
         label = about.get("label") or name_of(config)
         config |= {"name": label, "task": self.task}
@@ -222,6 +221,9 @@ def _check(content: Config, where: str) -> None:
             check_keys(inner, known, f"{where}: {key}: {name}")
             _check_overrides(inner, f"{where}: {key}: {name}")
             _list(inner, "seeds", int, f"{where}: {key}: {name}")
+            if not isinstance(inner.get("label") or "", str):
+                said = f"`label` must be text, got {inner['label']!r}; put it in quotes"
+                raise UserError(f"{where}: {key}: {name}: {said}")
     for name, task in content["tasks"].items():
         if "{}" not in str(task.get("experiments")):
             raise UserError(f"{where}: tasks: {name}: `experiments` must have {{}} in it, as in nuclei_{{}}")
@@ -231,10 +233,6 @@ def _check(content: Config, where: str) -> None:
         _list(content, key, str, where)
         for name in content.get(key) or ():
             _check_name(name, f"{where}: {key}")
-    for name, training in _mapping(content, "trainings", where).items():
-        if not isinstance(training.get("label", ""), str):
-            said = f"`label` must be text, got {training['label']!r}; put it in quotes"
-            raise UserError(f"{where}: trainings: {name}: {said}")
     _check_overrides(content, where)
     sweep = _mapping(content, "sweep", where)
     check_keys(sweep, SWEEP_KEYS, f"{where}: sweep")

@@ -1,6 +1,5 @@
 """Run: the rounds of a federation and what they leave on disk, whoever carries its messages."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +13,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from fedbcs_monai.config import plain
-from fedbcs_monai.data import digest_sites, read_sites
+from fedbcs_monai.data import digest_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.federated.aggregator import Aggregator
@@ -25,7 +24,7 @@ from fedbcs_monai.federated.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from fedbcs_monai.federated.journal import Journal, claim_folder, clear_run, environment
+from fedbcs_monai.federated.journal import Journal, claim_folder, clear_run, environment, read_json
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, digest_model, write_model
 from fedbcs_monai.federated.watch import Watch
@@ -188,7 +187,7 @@ def open_run(
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
         journal.write_json("config.json", plain(config))
-        cases = _digest_cases(config)
+        cases = _cases(config)
         journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
     return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
@@ -231,7 +230,7 @@ def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
 def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Keys in which a run has another configuration; those apart that a resumed run may have otherwise.
 
-    A site list of the same name whose cases are others, or lie in other parts, is another one.
+    A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
     """
     free = {
         "name",
@@ -245,22 +244,16 @@ def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
         "checkpoint_every",
         "cache",
     }
-    before = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    now = plain(config)
-    changed = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
-    known, cases = _known_cases(folder), _digest_cases(config)
-    return changed if known == cases or None in (known, cases) else [*changed, "sites (its cases or their parts)"]
+    before, now = read_json(folder / "config.json"), plain(config)
+    then, cases = read_json(folder / "environment.json").get("cases"), _cases(config)
+    known = {"sites"} if then and cases else set()
+    changed = sorted(key for key in (before.keys() | now.keys()) - free - known if before.get(key) != now.get(key))
+    return [*changed, "sites (its cases or their parts)"] if known and then != cases else changed
 
 
-def _known_cases(folder: Path) -> str | None:
-    path = folder / "environment.json"
-    found: str | None = json.loads(path.read_text(encoding="utf-8")).get("cases") if path.is_file() else None
-    return found
-
-
-def _digest_cases(config: Mapping[str, Any]) -> str | None:
-    """Of the cases of all sites and their parts; None where the sites are elsewhere."""
-    return digest_sites(read_sites(Path(config["sites"])).values()) if config.get("sites") else None
+def _cases(config: Mapping[str, Any]) -> str | None:
+    """Which cases are in which parts; None where the sites are elsewhere."""
+    return digest_sites(Path(config["sites"])) if config.get("sites") else None
 
 
 def _same_run(folder: Path, config: Mapping[str, Any], resume: bool | int) -> None:

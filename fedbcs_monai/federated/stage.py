@@ -1,11 +1,11 @@
 """Stage: how far a planned run has come."""
 
-import json
 from enum import Enum
 from typing import Any
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.checkpoint import newest_round
+from fedbcs_monai.federated.journal import read_json
 from fedbcs_monai.federated.run import changed_keys
 from fedbcs_monai.federated.suite import PlannedRun, Suite
 
@@ -27,7 +27,7 @@ def stage_of(run: PlannedRun) -> Stage:
     changed = _changed(run)
     if changed:
         said = f"{run.folder}: was run with other values of {', '.join(changed)}"
-        raise UserError(f"{said}; replace it with --overwrite, or name another -o")
+        raise UserError(f"{said}; give those, replace it with --overwrite, or name another -o")
     if _ended(run):
         return Stage.FINISHED
     return Stage.BEGUN if newest_round(run.folder / "checkpoints") else Stage.NEW
@@ -64,12 +64,12 @@ def _ended(run: PlannedRun) -> bool:
     summary, patience = _summary(run), run.config.get("patience", 0)
     if not summary:
         return False
-    rounds, selected = int(summary["rounds"]), int(summary["selected_round"])
+    rounds = summary.get("rounds", 0)
+    selected = summary.get("selected_round", rounds)
     return bool(rounds == run.config["rounds"] or 0 < patience <= rounds - selected)
 
 
 def _summary(run: PlannedRun) -> dict[str, Any]:
     """What a finished run says of itself; nothing for one that is not finished."""
     path = run.folder / "summary.json"
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return summary
+    return read_json(path) if path.is_file() else {}

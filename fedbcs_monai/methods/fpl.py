@@ -31,8 +31,8 @@ class FPL(FedProto):
     ``fresh``.
 
     Args:
-        tau: temperature of the contrast, > 0 (the benchmark MarsFL: 0.2; authors: 0.02, for classification). Its gradient
-            grows like 1/tau: at 0.02 it is of some fifty times the cosine's, beside a segmentation loss.
+        tau: temperature of the contrast, > 0 (the benchmark MarsFL: 0.2; authors: 0.02, for classification). Its
+            gradient grows like 1/tau: at 0.02 it is some fifty times the cosine's.
 
     The other arguments are those of `FedProto`.
     """

@@ -14,7 +14,7 @@ from fedbcs_monai.report.panels import case_panels, loss_panels, validation_pane
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
 from fedbcs_monai.report.runs import Run, check_comparable, read_run
-from fedbcs_monai.report.scoreboard import result_tables, rounds_table
+from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
 from fedbcs_monai.report.verdict import Comparison, verdict
 
 
@@ -73,7 +73,7 @@ def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[s
         several=len(compared.scored) > 1,
         repeated=any(len(arm.scored) > 1 for arm in arms),
         ringed=any(len(arm.runs) == 1 and arm.runs[0].summary for arm in arms),
-        tables=result_tables(compared) if compared.scored else [],
+        tables=[noted(table) for table in result_tables(compared)] if compared.scored else [],
         rounds_table=rounds_table(compared) if compared.scored else None,
         case_panels=case_panels(compared) if compared.scored else [],
         validation_panels=validation_panels(compared),

@@ -1,8 +1,8 @@
 """Runs: a run folder read back, checked once here and trusted afterwards."""
 
 import csv
-import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.tables import Score
+from fedbcs_monai.federated.journal import read_json
 from fedbcs_monai.federated.traffic import TRAFFIC
 
 METRICS = ("dice", "slice_dice", "hd95_mm", "assd_mm")
@@ -105,10 +106,11 @@ class Run:
 
     @property
     def tested(self) -> dict[str, set[str]]:
-        """The cases that were scored at each site."""
+        """The cases that were scored at each site, by their ids; NVFlare numbers them, and those are left out."""
         cases: dict[str, set[str]] = {}
         for score in self.scores.get(("selected", "dice"), ()):
-            cases.setdefault(score.site, set()).add(score.case)
+            if re.fullmatch("[0-9a-f]{8}", score.case):
+                cases.setdefault(score.site, set()).add(score.case)
         return cases
 
     @property
@@ -132,14 +134,14 @@ def read_run(folder: Path) -> Run:
         raise UserError(
             f"{folder} is not a run folder: it has no config.json. Name a folder that a training run wrote."
         )
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not isinstance(config.get("method"), dict) or "_target_" not in config["method"]:
         raise UserError(f"{folder / 'config.json'} names no method: expected method._target_. Is it from this package?")
     finished = (folder / "summary.json").is_file()
     return Run(
         folder=folder,
         config=config,
-        environment=_read_json(folder / "environment.json"),
+        environment=read_json(folder / "environment.json"),
         curves=_read_curves(folder / "rounds.csv", finished),
         scores=_read_scores(folder / "scores.csv", finished),
         summary=_read_summary(folder / "summary.json") if finished else None,
@@ -153,11 +155,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
         _same("the sites", finished[0], sorted(finished[0].sites), run, sorted(run.sites))
         _same("the unseen sites", finished[0], sorted(finished[0].unseen), run, sorted(run.unseen))
         _same("the task", finished[0], _task(finished[0]), run, _task(run))
-        of_fold = next(other for other in finished if other.repeat[1] == run.repeat[1])
-        ours, theirs = of_fold.tested, run.tested
-        for site in sorted(ours.keys() & theirs.keys()):
-            more, less = sorted(theirs[site] - ours[site])[:3], sorted(ours[site] - theirs[site])[:3]
-            _same(f"the test cases of {site}", of_fold, less, run, more)
+    tested: dict[tuple[str, int], tuple[Run, set[str]]] = {}
+    for run in finished:
+        for site, cases in run.tested.items():
+            first, known_cases = tested.setdefault((site, run.repeat[1]), (run, cases))
+            less, more = sorted(known_cases - cases)[:3], sorted(cases - known_cases)[:3]
+            _same(f"the test cases of {site}", first, less, run, more)
     known = set((finished or runs)[0].sites)
     for run in runs:
         if not run.summary and known and run.sites and not set(run.sites) <= known:
@@ -182,20 +185,8 @@ def _same(what: str, first: Run, expected: list[str], run: Run, found: list[str]
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: the run stopped before it began. Run it again.") from None
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read ({error}): it is cut off or damaged. Run it again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}. Run it again.")
-    return found
-
-
 def _read_summary(path: Path) -> Summary:
-    found = _read_json(path)
+    found = read_json(path)
     try:
         best = found.get("best_on_test")
         return Summary(

@@ -29,7 +29,7 @@ DISTANCES = (
 
 
 UNEVEN = "Not every row has the same seeds: a difference to {} is taken over those that both have."
-APART = "{} has no seed in common with {}: that difference is between different seeds."
+APART = "No seed in common with {}: {}; their difference is between different seeds."
 RECONSTRUCTED = "FedContrast is a reconstruction from its abstract: do not read the original's merits from it."
 
 
@@ -87,13 +87,14 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], re
     uneven = any(arm.repeats != reference.repeats for arm in (*arms, *apart))
     apart_from = [arm.label for arm in (*arms, *apart) if not arm.repeats & reference.repeats]
     said = [_note(compared, metric), UNEVEN.format(reference.label) if uneven else ""]
-    said += [APART.format(", ".join(apart_from), reference.label) if apart_from else "", of_reconstructions(arms)]
+    said += [APART.format(reference.label, ", ".join(apart_from)) if apart_from else ""]
     return Titled(metric.key, metric.title, table, " ".join(filter(None, said)))
 
 
-def of_reconstructions(arms: Iterable[Arm]) -> str:
-    """What must be said where a row's method had to be made up in part; nothing where none is."""
-    return RECONSTRUCTED if any(arm.runs[0].method == "FedContrast" for arm in arms) else ""
+def noted(titled: Titled) -> Titled:
+    """A table of measurements, with what must be said where a row's method had to be made up in part."""
+    made_up = any(str(row[0]).startswith("FedContrast") for row in titled.table.rows)
+    return titled._replace(note=f"{titled.note} {RECONSTRUCTED}".strip()) if made_up else titled
 
 
 def _note(compared: Comparison, metric: Metric) -> str:

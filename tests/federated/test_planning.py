@@ -84,8 +84,9 @@ def test_a_sweep_shares_the_run_that_has_its_value_already(tiny_suite):
 
 def test_the_command_line_does_not_set_what_a_sweep_varies(tiny_suite):
     path = tiny_suite(methods=["fedbcs"], sweep={"training": "fedbcs", "key": "method::tau", "values": [0.1]})
-    with pytest.raises(UserError, match="method::tau is what the sweep varies; choose other --parts"):
-        plan(path, overrides={"method::tau": 1})
+    for given in ({"method::tau": 1}, {"method": "FedBCSM"}):
+        with pytest.raises(UserError, match="method::tau is what the sweep varies; choose other --parts"):
+            plan(path, overrides=given)
     assert plan(path, overrides={"method::tau": 1}, parts=["methods"]).runs[0].config["method"]["tau"] == 1
 
 
@@ -147,7 +148,7 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
             {"methods": ["fedavg", "b"], "trainings": {"b": {"experiment": "fedavg", "overrides": {"rounds": 9}}}},
             "tasks: nuclei: fedavg and b are both called 'FedAvg'; give one a `label`",
         ),
-        ({"trainings": {"fedbcs": {"overrides": {"leave_out": "Alder"}}}}, "some trainings leave a site out"),
+        ({"trainings": {"fedbcs": {"overrides": {"leave_out": "Alder"}}}}, "trainings differ in leave_out"),
         ({"overrides": {"rounds": 0}}, "rounds is 0: it must be a whole number, 1 or more"),
     ],
     ids=str,

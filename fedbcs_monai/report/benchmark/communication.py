@@ -9,7 +9,7 @@ from fedbcs_monai.evaluation.tables import Column, Table, Value
 from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.benchmark.published import published
 from fedbcs_monai.report.benchmark.results import TaskResults
-from fedbcs_monai.report.scoreboard import Titled, of_reconstructions, scaled
+from fedbcs_monai.report.scoreboard import Titled, scaled
 
 
 def communication(results: TaskResults) -> list[Titled]:
@@ -42,7 +42,6 @@ def _prototypes(results: TaskResults) -> Titled | None:
     note = (
         "Vectors that describe a class, counted in the messages; mean over rounds and runs. Received: mean over sites."
     )
-    note = " ".join(filter(None, (note, of_reconstructions(sending))))
     return Titled("prototypes", title, Table(tuple(columns), tuple(rows)), note)
 
 

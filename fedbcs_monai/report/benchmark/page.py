@@ -16,7 +16,7 @@ from fedbcs_monai.report.benchmark.results import TaskResults, read_results
 from fedbcs_monai.report.page import report_templates
 from fedbcs_monai.report.panels import Panel
 from fedbcs_monai.report.provenance import Settings, duration, settings
-from fedbcs_monai.report.scoreboard import Titled
+from fedbcs_monai.report.scoreboard import Titled, noted
 from fedbcs_monai.report.verdict import Verdict, verdict
 from fedbcs_monai.tensors import write_atomically
 
@@ -100,7 +100,7 @@ def _task(results: TaskResults) -> Task:
     return Task(
         results.name,
         verdict(results.headline) if results.headline else OUTSIDE,
-        [block for block in _blocks(results) if block.tables or block.panels],
+        [_noted(block) for block in _blocks(results) if block.tables or block.panels],
         _ran(results),
         settings([run.config for run in results.runs]),
         settings([run.environment for run in results.runs]),
@@ -136,6 +136,10 @@ def _blocks(results: TaskResults) -> list[Block]:
               [*left_out(results), *without_it(results)]),
         Block("cost", "Fairness and cost", "", tables.cost(results)),
     ]  # fmt: skip
+
+
+def _noted(block: Block) -> Block:
+    return block._replace(tables=[t if t.key.startswith("published") else noted(t) for t in block.tables])
 
 
 def _ran(results: TaskResults) -> list[Ran]:

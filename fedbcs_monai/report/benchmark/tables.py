@@ -7,7 +7,7 @@ from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.benchmark.published import published
 from fedbcs_monai.report.benchmark.results import TaskResults
 from fedbcs_monai.report.runs import Run
-from fedbcs_monai.report.scoreboard import Titled, of_reconstructions, result_tables, rounds_table
+from fedbcs_monai.report.scoreboard import Titled, result_tables, rounds_table
 from fedbcs_monai.report.verdict import Comparison
 
 ABLATION = {
@@ -39,7 +39,6 @@ def other_scores(results: TaskResults) -> list[Titled]:
         "AVG Dice, %: of the validation cases, and of the test cases with three choices of the round. A round that was "
         "chosen on the test cases is optimistic; no table here uses it."
     )
-    note = " ".join(filter(None, (note, of_reconstructions(results.methods.scored))))
     rounds = Titled("rounds", "Which round's weights", rounds_table(results.methods), note)
     return [*result_tables(results.methods, results.bounds, results.fedavg)[1:], rounds]
 

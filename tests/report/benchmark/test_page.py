@@ -40,12 +40,21 @@ def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(suite):
 def test_the_paper_s_figures_are_drawn(suite):
     """Figure 3, 4 a and 4 b: a curve a value, a line a method and site, a dot a test case."""
     page = write_benchmark(suite)[0].read_text()
-    blocks = {block.partition(":")[0]: block.partition("Figure ")[0] for block in page.split("Figure ")[1:]}
-    assert blocks.keys() == {"3", "4 a", "4 b"}
-    assert "AVG: test Dice by method::tau" in blocks["3"]
+    blocks = dict(re.findall(r'<article id="nuclei-(\w+)">(.*?)</article>', page, re.DOTALL))
+    for block, figure in (("sweep", "3"), ("convergence", "4 a"), ("style", "4 b")):
+        assert f"Figure {figure}" in blocks[block]
+    assert "AVG: test Dice by method::tau" in blocks["sweep"]
     for title in ("Mean over sites", "Ash", "Birch"):
-        assert f"{title}: validation Dice over rounds" in blocks["4 a"]
-    assert blocks["4 b"].count("<circle") >= 8  # two rows of two sites of two cases
+        assert f"{title}: validation Dice over rounds" in blocks["convergence"]
+    assert blocks["style"].count("<circle") >= 8  # two rows of two sites of two cases
+
+
+def test_a_reconstruction_is_called_one_beneath_every_table_that_was_measured(row, tmp_path):
+    rows = (row("FedAvg", DICES), row("FedContrast", BETTER, counts={"sent_prototypes": 9}))
+    _, markdown, *_ = write_benchmark(Suite("x", tmp_path / "out", (TaskPlan("nuclei", rows, ablation=rows[:1]),)))
+    for table in markdown.read_text().split("\n### ")[1:]:
+        measured = "| FedContrast |" in table and not table.startswith("Published")
+        assert ("FedContrast is a reconstruction" in table) == measured, table
 
 
 def test_every_number_of_the_markdown_is_in_the_csv(suite):

@@ -55,7 +55,7 @@ def test_without_a_common_seed_a_difference_is_taken_over_all(row):
     plan = TaskPlan("nuclei", (row("FedAvg", AVG[0], **UNSEEN), other))
     found = tables.comparison(read_results(plan))[0]
     assert printed(found.table, "AVG − FedAvg")["FedBCS"] == ["+15.0 [15.0, 15.0]"]
-    assert "FedBCS has no seed in common with FedAvg" in found.note
+    assert "No seed in common with FedAvg: FedBCS; their difference is between different seeds" in found.note
 
 
 def test_bounds_stand_apart_and_are_not_ranked(compared, row):
@@ -119,15 +119,6 @@ def test_hyper_prototypes_are_received_and_not_sent(row):
     rows = (row("FedHPro", AVG[0], counts={"sent_prototypes": 0, "received_prototypes": 10}, **UNSEEN),)
     table = communication(read_results(TaskPlan("nuclei", rows)))[0].table
     assert printed(table, "Ash", "received") == {"FedHPro": ["0.00", "10.00"]}
-
-
-def test_a_reconstruction_is_called_one_beneath_its_tables(row):
-    counts = {"sent_prototypes": 9}
-    rows = (row("FedAvg", AVG[0], **UNSEEN), row("FedContrast", BCS[0], counts=counts, **UNSEEN))
-    results = read_results(TaskPlan("nuclei", rows))
-    for titled in (tables.comparison(results)[0], *tables.other_scores(results), communication(results)[0]):
-        assert "FedContrast is a reconstruction" in titled.note
-    assert "reconstruction" not in tables.comparison(read_results(TaskPlan("nuclei", rows[:1])))[0].note
 
 
 def test_published_prototypes_stand_beside_ours(row):
