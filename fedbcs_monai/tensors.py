@@ -200,6 +200,6 @@ def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | No
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors from a safetensors file."""
+    """Read named tensors from a safetensors file, sorted by name: the library gives them in an order of chance."""
     tensors: dict[str, Tensor] = load(path.read_bytes())
-    return tensors
+    return dict(sorted(tensors.items()))

@@ -93,7 +93,7 @@ class FedContrast(Method):
     def begin(self, local: Local) -> None:
         """Read the other sites' prototypes."""
         others = []
-        for name, sent in local.here(local.received.shared).items():
+        for name, sent in sorted(local.here(local.received.shared).items()):  # whatever carried them
             site, _, c = name.rpartition("/")
             others += [{c: sent}] if site != local.site else []
         local.scratch["others"] = read_prototypes(joined(others))
