@@ -30,7 +30,7 @@ DISTANCES = (
 
 UNEVEN = "Not every row has the same seeds: a difference to {} is taken over those that both have."
 APART = "No seed in common with {}: {}; their difference is between different seeds."
-RECONSTRUCTED = "FedContrast is a reconstruction from its abstract: do not read the original's merits from it."
+RECONSTRUCTED = "FedContrast is a reconstruction from its abstract."
 
 
 class Titled(NamedTuple):
