@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.networks.choices import known
 
 PAIRINGS = ("deepest", "adjacent")
 ALIGNMENTS = ("authors", "finest")
@@ -67,8 +68,7 @@ class ContextFusion(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int = 256, grid: int = 0, pairing: str = "deepest") -> None:
         super().__init__()
-        if pairing not in PAIRINGS:
-            raise UserError(f"unknown pairing {pairing!r} of context fusion: choose one of {', '.join(PAIRINGS)}")
+        known("pairing", pairing, PAIRINGS)
         last = len(channels) - 1
         self.partners = [last if pairing == "deepest" else k + 1 for k in range(last)]
         self.convs = nn.ModuleList(nn.Linear(channels[k] + channels[p], width) for k, p in enumerate(self.partners))
@@ -169,8 +169,7 @@ class Fusions(nn.Module):
         if wrong := [level for level in levels if not 1 <= level <= len(encoder)]:
             raise UserError(f"context fusion of levels {wrong}: this network has levels 1 to {len(encoder)}")
         self.levels = tuple(level - 1 for level in sorted(levels)) or tuple(range(len(encoder)))
-        if align not in ALIGNMENTS:
-            raise UserError(f"unknown alignment {align!r} of context fusion: choose one of {', '.join(ALIGNMENTS)}")
+        known("align", align, ALIGNMENTS)
         grid = -2 if align == "authors" else 0
         self.encoder = ContextFusion([encoder[k] for k in self.levels], width, 0, pairing)
         self.decoder = ContextFusion([decoder[k] for k in self.levels], width, grid, pairing)

@@ -170,8 +170,8 @@ def test_chosen_levels_are_counted_from_the_finest():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pairing": "deep"}, "unknown pairing 'deep'.*deepest, adjacent"),
-        ({"align": "fine"}, "unknown alignment 'fine'.*authors, finest"),
+        ({"pairing": "deep"}, "unknown pairing 'deep'.*adjacent, deepest"),
+        ({"align": "fine"}, "unknown align 'fine'.*authors, finest"),
         ({"levels": (0, 5)}, r"levels \[0, 5\]: this network has levels 1 to 4"),
     ],
 )
