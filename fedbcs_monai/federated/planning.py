@@ -130,7 +130,6 @@ class _Planner:
         asked = self.content.get("sweep")
         if not asked or self.choice.methods is not None or "sweep" not in (self.choice.parts or PARTS):
             return None
-        self.refuse_command_line(asked["key"], "the sweep varies; choose other --parts")
         short, seeds = asked["key"].rpartition("::")[2], asked.get("seeds", self.seeds)
         self.row(asked["training"], {**self.about(asked["training"]), "seeds": seeds})  # a value may be its own
         rows = []
@@ -144,8 +143,8 @@ class _Planner:
     def left_out(self) -> dict[str, tuple[Row, ...]]:
         """The trainings once without each site that trains."""
         names = self.names("leave_one_out")
-        if names:
-            self.refuse_command_line("leave_out", "--leave-one-site-out varies; choose one of them")
+        if names and "leave_out" in self.choice.overrides:
+            raise UserError("command line: leave_out and --leave-one-site-out exclude each other; choose one")
         sites = sorted(read_sites(self.sites).items()) if names else []
         return {
             site: tuple(self.row(f"{name}_without_{site}", self.about(name, leave_out=site)) for name in names)
@@ -153,14 +152,20 @@ class _Planner:
             if data.split("train", self.folds[0])
         }
 
-    def refuse_command_line(self, key: str, why: str) -> None:
-        """Refuse a key that the command line would set in rows that differ in it."""
-        if any(key == given or key.startswith(f"{given}::") for given in self.choice.overrides):
-            raise UserError(f"command line: {key} is what {why}")
+    def refuse_command_line(self, name: str, about: Config) -> None:
+        """Refuse a key of the command line that would take from a row what its label says of it."""
+        for given, value in self.choice.overrides.items() if about.get("label") else ():
+            for key, own in about["overrides"].items():
+                if value != own and (f"{key}::".startswith(f"{given}::") or f"{given}::".startswith(f"{key}::")):
+                    raise UserError(
+                        f"command line: {given} is what {name} ({about['label']}) sets itself; "
+                        "leave that out with --methods or --parts"
+                    )
 
     def row(self, name: str, about: Config | None = None) -> Row:
         """A training and its runs."""
         about = about or self.about(name)
+        self.refuse_command_line(name, about)
         of_task: Config = self.content["tasks"][self.task]
         layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
         overrides: Config = {}

@@ -82,10 +82,20 @@ def test_a_sweep_shares_the_run_that_has_its_value_already(tiny_suite):
     assert sorted(names(alone)) == sorted(names(suite))
 
 
+def test_the_command_line_does_not_set_what_a_label_says_otherwise(tiny_suite):
+    instance = {"experiment": "fedavg", "label": "Instance norm", "overrides": {"network_def::norm": "instance"}}
+    path = tiny_suite(methods=["fedavg", "instance"], trainings={"instance": instance})
+    with pytest.raises(UserError, match=r"network_def::norm is what instance \(Instance norm\) sets itself"):
+        plan(path, overrides={"network_def::norm": "batch"})
+    assert len(plan(path, overrides={"network_def::norm": "instance"}).runs) == 1  # the same training twice
+    assert len(plan(path, overrides={"rounds": 3}).runs) == 2
+    assert len(plan(path, overrides={"network_def::norm": "batch"}, methods=["fedavg"]).runs) == 1
+
+
 def test_the_command_line_does_not_set_what_a_sweep_varies(tiny_suite):
     path = tiny_suite(methods=["fedbcs"], sweep={"training": "fedbcs", "key": "method::tau", "values": [0.1]})
     for given in ({"method::tau": 1}, {"method": "FedBCSM"}):
-        with pytest.raises(UserError, match="method::tau is what the sweep varies; choose other --parts"):
+        with pytest.raises(UserError, match=r"is what fedbcs_tau_0.1 \(tau 0.1\) sets itself; leave that out"):
             plan(path, overrides=given)
     assert plan(path, overrides={"method::tau": 1}, parts=["methods"]).runs[0].config["method"]["tau"] == 1
 
@@ -170,7 +180,10 @@ def test_a_mistake_in_the_file_is_named(tiny_suite, content, said):
         ({"sites": {"prostate": Path("x")}}, "--sites: no task 'prostate'"),
         ({"parts": ["bounds"]}, "nothing is left to train"),
         ({"overrides": {"roundz": 1}}, "command line: unknown key 'roundz'"),
-        ({"overrides": {"leave_out": "Alder"}, "leave_one_out": True}, "leave_out is what --leave-one-site-out varies"),
+        (
+            {"overrides": {"leave_out": "Alder"}, "leave_one_out": True},
+            "leave_out and --leave-one-site-out exclude each other",
+        ),
     ],
     ids=str,
 )
