@@ -109,7 +109,7 @@ def test_every_method_has_the_paper_s_protocol(task):
         *(("epochs", None, 1), ("workers", -1, 0), ("seed", True, 0)),
     ],
 )
-def test_what_must_be_a_whole_number_is_refused_when_it_is_none(key, value, least):
+def test_what_must_be_a_whole_number_is_refused_if_it_is_not_one(key, value, least):
     with pytest.raises(UserError, match=f"{key} is {value!r}: it must be a whole number, {least} or more"):
         load_config("nuclei_fedavg", {key: value})
 

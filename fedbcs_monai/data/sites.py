@@ -146,7 +146,12 @@ def read_sites(path: Path) -> dict[str, SiteData]:
 
 
 def digest_sites(path: Path) -> str | None:
-    """Which case is in which part at which site, in 16 digits, wherever the files lie; None without a sound list."""
+    """Digest of a site list: the same if the same cases are in the same parts of the same sites.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256, whatever the files are called and wherever they lie; None if the list is not
+        there or not one.
+    """
     try:
         sites = json.loads(path.read_text(encoding="utf-8"))["sites"]
         cases = [[site["name"], case["split"], case["sha256"]] for site in sites for case in site["cases"]]

@@ -246,9 +246,10 @@ def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
     }
     before, now = read_json(folder / "config.json"), plain(config)
     then, cases = read_json(folder / "environment.json").get("cases"), _cases(config)
-    known = {"sites"} if then and cases else set()
-    changed = sorted(key for key in (before.keys() | now.keys()) - free - known if before.get(key) != now.get(key))
-    return [*changed, "sites (its cases or their parts)"] if known and then != cases else changed
+    if then and cases:
+        free.add("sites")
+    changed = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+    return [*changed, "sites (its cases or their parts)"] if "sites" in free and then != cases else changed
 
 
 def _cases(config: Mapping[str, Any]) -> str | None:
