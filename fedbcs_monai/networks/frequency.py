@@ -290,7 +290,8 @@ def radial_bands(size: list[int], bands: int, like: Tensor) -> tuple[Tensor, Ten
         index = torch.arange(n // 2 + 1 if axis == last else n, device=like.device)
         frequency = torch.minimum(index, n - index).to(like.dtype) / n
         square = square + frequency.square().view([-1] + [1] * (last - axis))
-    band = (square * (4 * bands**2 / len(size))).sqrt().long().clamp_max(bands - 1)
+    # A frequency on an edge goes up, whatever its rounding: an exporter's is another one.
+    band = ((square * (4 * bands**2 / len(size))).sqrt() + 1e-4).long().clamp_max(bands - 1)
     column = torch.arange(size[last] // 2 + 1, device=like.device)
     alone = (column == 0).to(like.dtype) + (2 * column == size[last]).to(like.dtype)
     return band, 2 - alone

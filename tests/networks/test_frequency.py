@@ -184,6 +184,13 @@ def test_bands_of_a_four_by_four_spectrum():
     assert times.tolist() == [1, 2, 1]
 
 
+@pytest.mark.parametrize("size, bands", [([80, 80], 8), ([50, 100], 5), ([64, 32, 32], 4)])
+def test_a_frequency_on_an_edge_of_bands_goes_up_in_every_precision(size, bands):
+    single, double = (radial_bands(size, bands, torch.zeros(1, dtype=kind))[0] for kind in (torch.float, torch.double))
+    assert torch.equal(single, double)
+    assert single[tuple(3 * n // (2 * bands) for n in size)] == 3  # on the diagonal, whose end is the corner
+
+
 @pytest.mark.parametrize("gate", GATES)
 def test_half_precision_is_computed_in_single_and_given_back_in_half(gate):
     block, x = learnt(gate).float(), feature(2, 3, 8, 6).half()
