@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.journal import processor
 from fedbcs_monai.federated.memory import process_bytes
 
 PACKAGES = ("fedbcs-monai", "torch", "monai", "numpy", "finch-clust")
@@ -34,7 +35,7 @@ def conditions(device: torch.device, seed: int) -> dict[str, Any]:
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "hardware": {
-            "cpu": _cpu(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -122,9 +123,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
