@@ -175,11 +175,12 @@ class Banded(nn.Module):
 
     def pooled(self, spectrum: Tensor, mean: Tensor, band: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Mean amplitude of each channel in each band (B, C, bands): without the constant frequency, and its part."""
-        frequencies = times.expand_as(band)
-        count = mean.new_zeros([self.bands]).index_add(0, band.flatten(), frequencies.flatten()).clamp_min(1)
-        pixels = frequencies.sum()
-        total = mean.new_zeros([mean.size(0), mean.size(1), self.bands])
-        total = total.index_add(2, band.flatten(), (spectrum.abs() * frequencies).flatten(2))
+        # Not `index_add`: onnxruntime adds with several threads at once, and loses some.
+        members = [times * (band == each) for each in range(self.bands)]
+        amplitude = spectrum.abs()
+        count = torch.stack([each.sum() for each in members]).clamp_min(1)
+        pixels = times.expand_as(band).sum()
+        total = torch.stack([(amplitude * each).flatten(2).sum(dim=2) for each in members], dim=2)
         first = (torch.arange(self.bands, device=mean.device) == 0).to(mean.dtype)
         shrink = pixels**-self.power / count
         return total * shrink, mean.abs().flatten(1)[..., None] * first * pixels * shrink
