@@ -176,11 +176,11 @@ class Banded(nn.Module):
     def pooled(self, spectrum: Tensor, mean: Tensor, band: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Mean amplitude of each channel in each band (B, C, bands): without the constant frequency, and its part."""
         # Not `index_add`: onnxruntime adds with several threads at once, and loses some.
-        members = [times * (band == each) for each in range(self.bands)]
-        amplitude = spectrum.abs()
-        count = torch.stack([each.sum() for each in members]).clamp_min(1)
+        times_within = [times * (band == index) for index in range(self.bands)]
+        count = torch.stack([within.sum() for within in times_within]).clamp_min(1)
         pixels = times.expand_as(band).sum()
-        total = torch.stack([(amplitude * each).flatten(2).sum(dim=2) for each in members], dim=2)
+        amplitude = spectrum.abs()
+        total = torch.stack([(amplitude * within).flatten(2).sum(dim=2) for within in times_within], dim=2)
         first = (torch.arange(self.bands, device=mean.device) == 0).to(mean.dtype)
         shrink = pixels**-self.power / count
         return total * shrink, mean.abs().flatten(1)[..., None] * first * pixels * shrink
