@@ -1,7 +1,10 @@
 """Style recalibration (FSR): weigh a feature map against its own instance norm, in the spectrum or in closed form."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.choices import known
@@ -65,7 +68,8 @@ class StyleRecalibration(nn.Module):
                 weights = AdaptiveGate(channels, power)
             else:
                 weights = ScalarGate(temperature) if gate == "scalar" else ChannelGate(channels, temperature)
-            self.mix = Floored(weights, floor) if floor > 0 else ClosedForm(weights)
+            closed = ClosedForm if gate == "adaptive" else FixedClosedForm
+            self.mix = Floored(weights, floor) if floor > 0 else closed(weights)
         if affine:
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
@@ -81,7 +85,7 @@ class StyleRecalibration(nn.Module):
 
 
 class ClosedForm(nn.Module):
-    """(l_norm IN(x) + l_org x) * weight + bias, as one gain and one shift per sample and channel."""
+    """(l_norm IN(x) + l_org x) * weight + bias, with gates that read x."""
 
     def __init__(self, gate: nn.Module) -> None:
         super().__init__()
@@ -92,6 +96,66 @@ class ClosedForm(nn.Module):
         centred, mean, scale = moments(x)
         normed, original = self.gate(centred, mean, scale)
         return torch.addcmul(bias + weight * original * mean, centred, weight * (normed * scale + original))
+
+
+class FixedClosedForm(nn.Module):
+    """The same with gates that do not read x: training keeps only x for the backward pass."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """(B, C, H, W[, D]) -> the same."""
+        normed, original = self.gate(x, x, x)
+        if torch.jit.is_scripting() or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            centred, mean, scale = moments(x)
+            return torch.addcmul(bias + weight * original * mean, centred, weight * (normed * scale + original))
+        return self.differentiable(x, normed, original, weight, bias)
+
+    @torch.jit.unused
+    def differentiable(self, x: Tensor, normed: Tensor, original: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The same values, by a function with a backward pass of its own."""
+        blended: Tensor = _Blend.apply(x, normed, original, weight, bias)
+        return blended
+
+
+class _Blend(torch.autograd.Function):
+    """y = a x + c for each sample and channel, with a and c from the moments of x.
+
+    With mean m, r = 1 / sd, size N, G = sum g and S = sum g (x - m) of the gradient g of y,
+
+        dx = a g + c2 x + c0, a = w (l_norm r + l_org), c2 = -w l_norm r^3 S / N, c0 = -w l_norm r G / N - c2 m.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, normed: Tensor, original: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The map x (B, C, H, W[, D]); gates, weight and bias broadcast over it, a number per sample and channel."""
+        centred, mean, scale = moments(x)
+        ctx.save_for_backward(x, mean, scale, normed, original, weight)
+        gain = weight * (normed * scale + original)
+        return torch.addcmul(bias + weight * original * mean, centred, gain, out=centred)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """The gradients of `forward`'s arguments."""
+        x, mean, scale, normed, original, weight = ctx.saved_tensors
+        axes, size = list(range(2, x.dim())), x[0, 0].numel()
+        total = gradient.sum(dim=axes, keepdim=True)
+        product = torch.linalg.vecdot(gradient.flatten(2), x.flatten(2)).view_as(mean) - mean * total
+        styled = weight * normed * scale
+        slope = styled * scale.square() * product / -size
+        of_x = torch.addcmul(styled * total / -size - slope * mean, x, slope)
+        of_x.addcmul_(gradient, styled + weight * original)
+        of_original = product + mean * total
+        return (
+            of_x,
+            (weight * scale * product).sum_to_size(normed.shape),
+            (weight * of_original).sum_to_size(original.shape),
+            (normed * scale * product + original * of_original).sum_to_size(weight.shape),
+            total.sum_to_size(weight.shape),
+        )
 
 
 class Floored(nn.Module):

@@ -1,5 +1,6 @@
 """Style recalibration against its Fourier definition and the authors' numbers."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.networks.frequency import GATES, StyleRecalibration, mean_amplitude, radial_bands
+from fedbcs_monai.networks.frequency import GATES, ClosedForm, StyleRecalibration, mean_amplitude, radial_bands
 
 VECTORS = np.load(Path(__file__).parents[1] / "vectors" / "fedbcs_fsr.npz")
 SIZES = [(2, 3, 8, 6), (1, 3, 9, 7), (2, 3, 4, 6, 5)]
@@ -214,6 +215,32 @@ def test_a_constant_channel_has_finite_gradients(gate, value):
     y = block(x)
     assert y.isfinite().all()
     assert all(g.isfinite().all() and g.abs().max() < 1e4 for g in gradients(y, [x, *block.parameters()]))
+
+
+@pytest.mark.parametrize("gate", ["scalar", "channel"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_written_backward_pass_is_that_of_autograd(gate, size):
+    block, x = learnt(gate), feature(*size).requires_grad_()
+    derived = copy.deepcopy(block)
+    derived.mix = ClosedForm(derived.mix.gate)
+    y, expected = block(x), derived(x)
+    assert torch.equal(y, expected)
+    found = gradients(y, [x, *block.parameters()])
+    wanted = gradients(expected, [x, *derived.parameters()])
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_training_keeps_the_map_once_and_numbers_per_channel():
+    block, x, kept = learnt("scalar"), feature(2, 3, 32, 32).requires_grad_(), {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        block(x)
+    assert [number for number in kept.values() if number > 100] == [x.numel()]
 
 
 def test_without_affine_there_is_nothing_but_the_gate_to_send():
