@@ -108,7 +108,7 @@ class FixedClosedForm(nn.Module):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """(B, C, H, W[, D]) -> the same."""
         normed, original = self.gate(x, x, x)
-        if torch.jit.is_scripting() or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        if torch.compiler.is_compiling() or torch.jit.is_scripting() or not torch.is_grad_enabled():  # type: ignore[attr-defined]
             centred, mean, scale = moments(x)
             return torch.addcmul(bias + weight * original * mean, centred, weight * (normed * scale + original))
         return self.differentiable(x, normed, original, weight, bias)
@@ -116,7 +116,7 @@ class FixedClosedForm(nn.Module):
     @torch.jit.unused
     def differentiable(self, x: Tensor, normed: Tensor, original: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The same values, by a function with a backward pass of its own."""
-        blended: Tensor = _Blend.apply(x, normed, original, weight, bias)
+        blended: Tensor = _Blend.apply(x, normed, original, weight, bias)  # type: ignore[no-untyped-call]
         return blended
 
 

@@ -5,10 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans
 from torch import Tensor
+from torch.nn import functional
 
 from fedbcs_monai.tensors import Tensors, joined
+
+BLOCK = 1024
+"""Up to so many vectors FINCH compares every pair at once; of more, so many at a time with all others."""
 
 
 def finch_labels(vectors: Tensor) -> Tensor:
@@ -27,11 +32,35 @@ def finch_labels(vectors: Tensor) -> Tensor:
         warnings.simplefilter("ignore")  # on import, about an optional package for more points than sites ever send
         from finch import FINCH  # here, because it loads scikit-learn, which only a server of prototypes needs
 
-    points = vectors.detach().cpu().float().numpy()
-    partitions, _, _ = FINCH(  # exact neighbours however many points: approximate ones need a package that we do not
-        points, distance="cosine", ensure_early_exit=False, ann_threshold=len(points), verbose=False
+    points = vectors.detach().cpu().float()
+    partitions, _, _ = FINCH(
+        points.numpy(),
+        initial_rank=first_neighbours(points) if len(points) > BLOCK else None,
+        distance="cosine",
+        ensure_early_exit=False,
+        ann_threshold=len(points),  # exact neighbours on every level
+        verbose=False,
     )
     return torch.from_numpy(partitions[:, -1].astype(np.int64))
+
+
+def first_neighbours(points: Tensor) -> NDArray[np.int32]:
+    """The nearest other point of each by cosine distance, exact; memory grows with n and not with its square.
+
+    Args:
+        points: (n, D), n >= 2, float32. A zero vector is at distance 1 from all others.
+
+    Returns:
+        Indices (n,); of equally near points the first.
+    """
+    unit = functional.normalize(points)
+    nearest = []
+    for start in range(0, len(unit), BLOCK):
+        similar = unit[start : start + BLOCK] @ unit.T
+        rows = torch.arange(len(similar))
+        similar[rows, start + rows] = -torch.inf
+        nearest.append(similar.argmax(1))
+    return torch.cat(nearest).numpy().astype(np.int32)
 
 
 def cluster_means(vectors: Tensor) -> Tensor:

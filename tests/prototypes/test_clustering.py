@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedbcs_monai.prototypes.clustering import cluster_means, finch_labels, k_means
+from fedbcs_monai.prototypes import clustering
+from fedbcs_monai.prototypes.clustering import cluster_means, finch_labels, first_neighbours, k_means
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FINCH = np.load(VECTORS / "finch.npz")
@@ -77,6 +78,21 @@ def test_clusters_are_ordered_by_their_first_member():
     vectors = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
     assert cluster_means(vectors).tolist() == [[0, 1.5], [1.5, 0]]
     assert cluster_means(vectors.flip(0)).tolist() == [[1.5, 0], [0, 1.5]]
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 1000])
+def test_first_neighbours_in_blocks_are_those_of_every_pair(monkeypatch, block):
+    monkeypatch.setattr(clustering, "BLOCK", block)
+    vectors = random(100)
+    distances = 1 - torch.cosine_similarity(vectors[:, None], vectors[None], dim=2) + 9 * torch.eye(100)
+    assert first_neighbours(vectors).tolist() == distances.argmin(1).tolist()
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_partitions_by_blocks_are_the_published_ones(monkeypatch, which):
+    monkeypatch.setattr(clustering, "BLOCK", 16)
+    labels = finch_labels(torch.from_numpy(FINCH[f"in_big{which}"]))
+    assert torch.equal(together(labels), together(FINCH[f"out_big{which}"][:, -1]))
 
 
 def test_identical_vectors_are_one_cluster():
