@@ -22,6 +22,9 @@ Config = dict[str, Any]
 METHODS = "fedbcs_monai.methods"
 """Where a method's bare name is looked up."""
 
+ONE_STRUCTURE = "only background and one structure can be segmented, each in a channel of its own"
+"""Why another number of classes is refused."""
+
 _LOCATOR = ComponentLocator()
 """Where MONAI's bare names are looked up; it goes through all of MONAI once, at the first question."""
 
@@ -176,6 +179,34 @@ def plain(config: Mapping[str, Any]) -> Config:
     return resolved
 
 
+def check_classes(config: Mapping[str, Any], where: str = "") -> None:
+    """Refuse anything but background and one structure: several would be scored as their union.
+
+    Args:
+        config: of a run; an expression as the number of channels is looked at when the network is built.
+        where: what the message begins with, such as the file of the configuration and a colon.
+
+    Raises:
+        UserError: which key, its value, and the way out.
+    """
+    network = config.get("network_def")
+    channels = network.get("out_channels", 2) if isinstance(network, Mapping) else 2
+    if channels != 2 and not is_expression(channels):
+        raise UserError(f"{where}network_def::out_channels is {channels!r}: {ONE_STRUCTURE}; give 2")
+    named = config.get("classes")
+    if named is not None and not is_expression(named) and (not isinstance(named, list) or len(named) != 2):
+        raise UserError(f"{where}classes is {named!r}: {ONE_STRUCTURE}; give two names, background first")
+
+
+def is_expression(value: Any) -> bool:
+    """Whether a value stands for something else, which is known when it is built.
+
+    >>> is_expression("$2 + 1"), is_expression("2")
+    (True, False)
+    """
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
+
+
 def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]]:
     """The files of a stack with their contents, the lowest first."""
     path = path.resolve()
@@ -258,9 +289,9 @@ def _method_named(name: str) -> str:
 def _check(config: Config) -> None:
     for key, least in LEAST.items():
         value = config.get(key, least)
-        expression = isinstance(value, str) and value.startswith(("$", "@", "%"))
-        if not expression and (type(value) is not int or value < least):
+        if not is_expression(value) and (type(value) is not int or value < least):
             raise UserError(f"{key} is {value!r}: it must be a whole number, {least} or more")
+    check_classes(config)
     for where, component in components(config):
         target = component["_target_"]
         found = _located(target)

@@ -11,7 +11,8 @@ from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbcs_monai.errors import user_error_behind
+from fedbcs_monai.config import ONE_STRUCTURE
+from fedbcs_monai.errors import UserError, user_error_behind
 from fedbcs_monai.evaluation.metrics import dice, slice_dice, surface_distances
 
 Item = Mapping[str, Any]
@@ -54,8 +55,15 @@ class Segmentation:
         return done
 
     def reference(self, item: Item) -> Tensor:
-        """The label on the grid of its file, boolean (*)."""
-        return torch.as_tensor(np.asarray(_applied(self.reading, {"label": item["label"]})["label"][0])) > 0
+        """The label on the grid of its file, boolean (*).
+
+        Raises:
+            UserError: it has several classes, whose union is none of them.
+        """
+        label = torch.as_tensor(np.asarray(_applied(self.reading, {"label": item["label"]})["label"][0]))
+        if bool(((label != 0) & (label != label.max())).any()):
+            raise UserError(f"{item['label']}: holds several classes; {ONE_STRUCTURE}: choose one in the label")
+        return label > 0
 
 
 class CaseScore(NamedTuple):

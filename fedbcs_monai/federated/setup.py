@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import build, components, require
+from fedbcs_monai.config import ONE_STRUCTURE, build, components, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
@@ -314,6 +314,8 @@ def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors 
     """The configured network on its device, with given weights or those that the seed draws."""
     torch.manual_seed(config["seed"])
     network: Segmenter = build(config, "network_def")
+    if network.classes != 2:
+        raise UserError(f"network_def has {network.classes} channels of logits: {ONE_STRUCTURE}; build it with 2")
     if weights is not None:
         try:
             network.load_state_dict(dict(weights))

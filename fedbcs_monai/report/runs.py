@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedbcs_monai.config import check_classes
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.tables import Score
 from fedbcs_monai.federated.journal import read_json
@@ -137,6 +138,7 @@ def read_run(folder: Path) -> Run:
     config = read_json(folder / "config.json")
     if not isinstance(config.get("method"), dict) or "_target_" not in config["method"]:
         raise UserError(f"{folder / 'config.json'} names no method: expected method._target_. Is it from this package?")
+    check_classes(config, f"{folder / 'config.json'}: ")
     finished = (folder / "summary.json").is_file()
     return Run(
         folder=folder,
