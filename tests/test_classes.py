@@ -67,7 +67,7 @@ def test_a_label_of_one_structure_is_a_mask(values, mask):
 
 @pytest.mark.parametrize("values", [[0, 1, 2], [2, 1, 1], [0, 128, 255]])
 def test_a_label_of_several_classes_is_not_scored(values):
-    with pytest.raises(UserError, match="somewhere.png: holds several classes; only background and one structure"):
+    with pytest.raises(UserError, match=r"somewhere\.png: holds several classes; only background and one structure"):
         _segmentation(values).reference({"label": "somewhere.png"})
 
 

@@ -17,6 +17,7 @@ from fedbcs_monai.drivers.benchmark import (
     run_suite,
     steps_a_round,
 )
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.planning import Choice, read_suite
 from fedbcs_monai.federated.setup import require_all
 from fedbcs_monai.federated.stage import Stage, seconds_of, stages_of
@@ -53,9 +54,12 @@ def run(options: Namespace) -> int:
 def choice_of(options: Namespace) -> Choice:
     """What the options ask of the suite."""
     named = [word.rpartition("=") for word in options.sites or ()]
+    sites = {task: Path(path) for task, _, path in named}
+    if len(sites) < len(named):
+        raise UserError(f"--sites {' '.join(options.sites)}: names one task's site list more than once; give it once")
     left_out = options.leave_one_site_out or "leave_one_out" in (options.parts or ())
     return Choice(
-        sites={task: Path(path) for task, _, path in named},
+        sites=sites,
         tasks=options.tasks,
         seeds=options.seeds,
         folds=options.folds,

@@ -8,12 +8,39 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.keys import KEYS
 from fedbcs_monai.version import __version__
 
 INTERRUPTED = 130
+
+
+class _Once(argparse.Action):
+    """An option with one value: given twice, one of the two would be dropped in silence, so it is refused."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Keep the value."""
+        given: set[str] = vars(namespace).setdefault("given", set())
+        if option and self.dest in given:
+            raise argparse.ArgumentError(self, "is given more than once; give it once")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that drops no value: `_Once` for options with one value, and `several` for those with more."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.register("action", None, _Once)
+
+    def several(self, *flags: str, **settings: Any) -> None:
+        """An option of one or more values, given both ways: ``--unseen A B`` and ``--unseen A --unseen B``."""
+        self.add_argument(*flags, nargs="+", action="extend", **settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +79,8 @@ def _hush() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="fedbcs",
         description="Train one segmentation network across hospitals that cannot share images.",
         epilog="`fedbcs COMMAND --help` explains a command. Start with `fedbcs demo`.",
@@ -73,15 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, help: str, epilog: str = ""
-) -> argparse.ArgumentParser:
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str, help: str, epilog: str = "") -> _Parser:
     return commands.add_parser(
         name, help=help, description=help, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
-def _demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
     demo = _command(
         commands,
         "demo",
@@ -96,7 +121,7 @@ def _demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _loudness(demo)
 
 
-def _sites(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _sites(commands: "argparse._SubParsersAction[_Parser]") -> None:
     sites = _command(
         commands,
         "sites",
@@ -112,7 +137,7 @@ def _sites(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     sites.add_argument("--cases", type=Path, default=None, metavar="CSV", help="table of cases with their patients")
     sites.add_argument("--folds", type=int, default=0, help="k folds instead of 64/16/20 train/validation/test")
     sites.add_argument("--seed", type=int, default=0, help="of the split")
-    sites.add_argument("--unseen", nargs="+", default=[], metavar="SITE", help="sites that are only tested")
+    sites.several("--unseen", default=[], metavar="SITE", help="sites that are only tested")
     sites.add_argument(
         "--train-share", type=float, default=1.0, metavar="SHARE",
         help="list this share of each site's training patients alone, as 0.25 (default: 1)",
@@ -122,7 +147,7 @@ def _sites(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     _loudness(sites)
 
 
-def _train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _train(commands: "argparse._SubParsersAction[_Parser]") -> None:
     keys = "\n".join(f"  --{key:18} {meaning}" for key, meaning in KEYS.items() if key not in ("stack", "output"))
     train = _command(
         commands,
@@ -147,7 +172,7 @@ def _train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     _loudness(train)
 
 
-def _benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _benchmark(commands: "argparse._SubParsersAction[_Parser]") -> None:
     benchmark = _command(
         commands,
         "benchmark",
@@ -160,17 +185,16 @@ def _benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     benchmark.add_argument("config", help="a YAML file, or the name of a shipped benchmark")
     benchmark.add_argument("-o", "--output", type=Path, default=None, help="folder (default: runs/CONFIG)")
-    benchmark.add_argument("--sites", nargs="+", metavar="[TASK=]FILE", help="site list of each task")
-    benchmark.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks")
-    benchmark.add_argument("--methods", nargs="+", metavar="NAME", help="only these trainings, and no sweep")
-    benchmark.add_argument(
+    benchmark.several("--sites", metavar="[TASK=]FILE", help="site list of each task")
+    benchmark.several("--tasks", metavar="TASK", help="only these tasks")
+    benchmark.several("--methods", metavar="NAME", help="only these trainings, and no sweep")
+    benchmark.several(
         "--parts",
-        nargs="+",
         choices=["methods", "bounds", "ablation", "sweep", "style", "leave_one_out"],
         help="only these tables",
     )
-    benchmark.add_argument("--seeds", nargs="+", type=int, help="of every training")
-    benchmark.add_argument("--folds", nargs="+", type=int, help="of the site lists")
+    benchmark.several("--seeds", type=int, help="of every training")
+    benchmark.several("--folds", type=int, help="of the site lists")
     benchmark.add_argument(
         "--leave-one-site-out",
         action="store_true",
@@ -183,7 +207,7 @@ def _benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _loudness(benchmark)
 
 
-def _flare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _flare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     flare = _command(
         commands,
         "flare",
@@ -221,9 +245,7 @@ def _flare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         action.add_argument(
             "--poll-s", type=float, default=None, metavar="S", help="a site asks for work so often (default: 0.2)"
         )
-        action.add_argument(
-            "--track", nargs="+", choices=["tensorboard", "mlflow"], default=None, help="with NVFlare's own trackers"
-        )
+        action.several("--track", choices=["tensorboard", "mlflow"], help="with NVFlare's own trackers")
     submit = _command(actions, "submit", "submit an exported job")
     submit.add_argument("job", type=Path, help="job folder")
     submit.add_argument("--startup-kit", type=Path, required=True, metavar="DIR", help="of an admin")
@@ -249,7 +271,7 @@ def _flare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         _loudness(action)
 
 
-def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     evaluate = _command(commands, "evaluate", "score a trained run on the cases of a site list, on their own grids")
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument("--sites", type=Path, default=None, help="site list (default: the run's own)")
@@ -269,7 +291,7 @@ def _evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     _loudness(evaluate)
 
 
-def _familiarity(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _familiarity(commands: "argparse._SubParsersAction[_Parser]") -> None:
     familiarity = _command(
         commands,
         "familiarity",
@@ -283,7 +305,7 @@ def _familiarity(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _loudness(familiarity)
 
 
-def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
     predict = _command(
         commands,
         "predict",
@@ -301,27 +323,17 @@ def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         default=[],
         help="run folder, bundle or model file; several: an ensemble",
     )
-    predict.add_argument(
-        "-m",
-        dest="model",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="the same, to stand anywhere: -m A -m B",
-    )
-    predict.add_argument("-i", "--input", nargs="+", required=True, help="what to segment")
+    predict.several("-m", dest="model", type=Path, default=[], help="the same, to stand anywhere: -m A -m B")
+    predict.several("-i", "--input", required=True, help="what to segment")
     predict.add_argument("-o", "--output", type=Path, required=True, help="folder, or a file for a single image")
-    predict.add_argument(
+    predict.several(
         "-ot",
         "--output-type",
-        nargs="+",
         choices=["own", "nifti", "dicom_seg", "dicom_rtstruct"],
-        default=["own"],
         help="of the masks; own, the default, is the image's own kind of file, and NIfTI for DICOM",
     )
     predict.add_argument("-p", "--probability", action="store_true", help="also write a map of the probability")
-    predict.add_argument("--series", nargs="+", default=[], help="DICOM series by number or UID, or all")
+    predict.several("--series", default=[], help="DICOM series by number or UID, or all")
     predict.add_argument("--tta", action="store_true", help="average over mirror images: four times the work")
     predict.add_argument("--model", dest="which", choices=["selected", "last"], default="selected")
     predict.add_argument("--site", default=None, help="the network as this site uses it (default: the global one)")
@@ -332,7 +344,7 @@ def _predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _loudness(predict)
 
 
-def _bundle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _bundle(commands: "argparse._SubParsersAction[_Parser]") -> None:
     bundle = _command(
         commands,
         "bundle",
@@ -350,7 +362,7 @@ def _bundle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     _loudness(bundle)
 
 
-def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _report(commands: "argparse._SubParsersAction[_Parser]") -> None:
     report = _command(commands, "report", "one self-contained page of a run, or of several runs side by side")
     report.add_argument("runs", type=Path, nargs="+", help="run folders of the same sites")
     report.add_argument("-o", "--output", type=Path, default=None, help="page (default: report.html in the first run)")
@@ -358,7 +370,7 @@ def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     _loudness(report)
 
 
-def _loudness(command: argparse.ArgumentParser) -> None:
+def _loudness(command: _Parser) -> None:
     loudness = command.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     loudness.add_argument("--json", action="store_true", help="say everything as one JSON object a line")

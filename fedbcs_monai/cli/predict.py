@@ -26,7 +26,7 @@ def run(options: Namespace) -> None:
                 options.model,
                 options.input,
                 options.output,
-                types=options.output_type,
+                types=options.output_type or ["own"],
                 probability=options.probability,
                 overlay=not options.no_overlay,
                 series=options.series,

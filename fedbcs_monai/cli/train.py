@@ -40,6 +40,9 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
 
     >>> overrides_of(["--rounds", "5", "--method::tau=1e-1"])
     {'rounds': 5, 'method::tau': 0.1}
+
+    Raises:
+        UserError: a word that is no key, a key without a value, or one that is given twice.
     """
     overrides: dict[str, Any] = {}
     words = list(rest)
@@ -52,6 +55,8 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
             if not words:
                 raise UserError(f"--{key} has no value: an override is --key value")
             value = words.pop(0)
+        if key in overrides:
+            raise UserError(f"--{key} is given more than once; give it once")
         overrides[key] = value_of(value)
     return overrides
 
