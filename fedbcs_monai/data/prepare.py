@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedbcs_monai.data.check import SUFFIXES, check_pair
+from fedbcs_monai.data.patients import alike
 from fedbcs_monai.data.sites import Case, SiteData
 from fedbcs_monai.errors import UserError
 
@@ -49,6 +50,9 @@ def list_sites(
 ) -> list[SiteData]:
     """List and check the cases of every site of a folder and split them by patient.
 
+    Warns of folders that are not taken for sites, and of file names that look like several images of one patient where
+    no table says who the patients are.
+
     Every file is read once. A patient's part depends on the seed, the site's name and the patients of that site alone,
     neither on the order of the files nor on other sites. Without folds 64 % of a site's patients train, 16 % validate
     and 20 % test, and no part is empty.
@@ -80,7 +84,10 @@ def list_sites(
     sites = sorted({pair.site for pair in pairs})
     if missing := [name for name in unseen if name not in sites]:
         raise UserError(f"no site {missing[0]!r} in {folder}; it has {', '.join(sites)}")
-    patients = _patients(pairs, _csv(folder, cases_csv), problems)
+    table = _csv(folder, cases_csv)
+    patients = _patients(pairs, table, problems)
+    if table is None:
+        _warn_of_alike(folder, [pair for pair in pairs if pair.site not in unseen])
     cases = _cases(folder, patients, problems, progress)
     listed = []
     for site in sites:
@@ -138,9 +145,11 @@ def _pairs(folder: Path, problems: list[str]) -> list[_Pair]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     pairs = []
-    for site in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    passed: list[str] = []
+    for site in sorted(path for path in folder.iterdir() if path.is_dir()):
         label_folders = [site / name for name in _LABEL_FOLDERS if (site / name).is_dir()]
-        if not (site / "images").is_dir() and not label_folders:
+        if site.name.startswith(".") or (not (site / "images").is_dir() and not label_folders):
+            passed.append(_why_passed(site))
             continue
         if not (site / "images").is_dir() or len(label_folders) != 1:
             problems.append(f"{site}: expected images/ and either labels/ or masks/")
@@ -154,9 +163,41 @@ def _pairs(folder: Path, problems: list[str]) -> list[_Pair]:
             problems.append(f"{site}: no images; add some or remove the folder")
     if not pairs:
         _raise(
-            folder, problems or [f"{folder}: no cases; expected <site>/images/ with <site>/labels/ or <site>/masks/"]
+            folder,
+            [*problems, *passed]
+            or [f"{folder}: no cases; expected <site>/images/ with <site>/labels/ or <site>/masks/"],
         )
+    for reason in passed:
+        _LOG.warning("%s", reason)
     return pairs
+
+
+def _why_passed(folder: Path) -> str:
+    """Why a folder is not taken for a site."""
+    if folder.name.startswith("."):
+        return f"{folder}: not taken for a site, its name begins with a dot"
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    folders = [f"{path.name}/" for path in inside if path.is_dir()]
+    files = sum(path.is_file() for path in inside)
+    held = ", ".join([*folders[:5], *(["..."] if len(folders) > 5 else []), *([f"files: {files}"] if files else [])])
+    return f"{folder}: not taken for a site, expected images/ and labels/ or masks/ in it, got {held or 'nothing'}"
+
+
+def _warn_of_alike(folder: Path, pairs: Sequence[_Pair]) -> None:
+    """Warn of sites whose patients may be on both sides of a split."""
+    for site in sorted({pair.site for pair in pairs}):
+        found = alike(pair.stem for pair in pairs if pair.site == site)
+        if found:
+            first, second, *_ = next(iter(found.values()))
+            _LOG.warning(
+                "%s: %d files look like several images of one patient, such as %s and %s, and may be on both sides of "
+                "the split; name the patients in %s, with the columns site,image,patient",
+                folder / site,
+                sum(map(len, found.values())),
+                first,
+                second,
+                folder / _CSV_NAMES[0],
+            )
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:

@@ -208,3 +208,47 @@ def test_progress_counts_to_the_total(folder):
     seen = []
     list_sites(folder, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(n, 12) for n in range(1, 13)]
+
+
+def warned(caplog, folder, **options):
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        list_sites(folder, **options)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_every_folder_that_is_not_taken_is_named_with_the_reason(folder, caplog):
+    save_pair(folder / "group" / "east", "e0", 300)
+    (folder / "west" / "image").mkdir(parents=True)
+    (folder / "scans").mkdir()
+    (folder / ".hidden").mkdir()
+    (folder / "flat").mkdir()
+    (folder / "flat" / "a.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("a file is no folder")
+    said = warned(caplog, folder)
+    assert [line.split(":")[0].rpartition("/")[2] for line in said] == [".hidden", "flat", "group", "scans", "west"]
+    reason = "not taken for a site, expected images/ and labels/ or masks/ in it, got"
+    for line, held in zip(said[1:], ["files: 1", "east/", "nothing", "image/"], strict=True):
+        assert line.endswith(f"{reason} {held}")
+    assert "begins with a dot" in said[0]
+
+
+def test_a_folder_that_is_itself_a_site_is_told_what_was_expected(tmp_path):
+    save_pair(tmp_path, "a", 0)
+    with pytest.raises(UserError) as caught:
+        list_sites(tmp_path)
+    for name in ("images", "masks"):
+        assert f"{tmp_path / name}: not taken for a site" in str(caught.value)
+
+
+def test_names_of_several_images_of_one_patient_are_warned_of(folder, caplog):
+    for number in range(6):
+        save_pair(folder / "east", f"P{number // 2}_{'ab'[number % 2]}", 400 + number)
+    (said,) = warned(caplog, folder)
+    assert said.startswith(f"{folder / 'east'}: 6 files look like several images of one patient, such as P0_a and P0_b")
+    assert warned(caplog, folder, unseen=["east"]) == []  # nothing is split there
+    sites = {"north": "n{}", "south": "s{}"}
+    rows = [(site, name.format(n), n) for site, name in sites.items() for n in range(6)]
+    rows += [("east", f"P{n // 2}_{'ab'[n % 2]}", n // 2) for n in range(6)]
+    (folder / "cases.csv").write_text("\n".join(["site,image,patient", *(f"{a},{b},{c}" for a, b, c in rows)]))
+    assert warned(caplog, folder) == []
