@@ -39,6 +39,7 @@ KEYS = {
     "postprocessing": "transforms from logits to a mask on the case's own grid",
     "loss": "of logits and label",
     "optimizer": "a torch optimizer; its parameters are filled in",
+    "schedule": "a torch scheduler of the learning rate, stepped once per round; null: the rate is constant",
     "batch_size": "training samples a step",
 }
 

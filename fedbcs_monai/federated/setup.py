@@ -1,5 +1,6 @@
 """Setup: a configuration to a network, a method and the sites of a federation."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -219,6 +220,7 @@ def build_site(
         cases=len(samples),
         criterion=build(config, "loss"),
         optimizer=optimizer_of(config),
+        schedule=schedule_of(config),
         scores=partial(mean_dices, scorers),
         styles=styles,
         epochs=config["epochs"],
@@ -291,6 +293,32 @@ def optimizer_of(config: Mapping[str, Any]) -> Callable[[Iterable[Tensor]], Opti
         return made
 
     return optimizer
+
+
+def schedule_of(config: Mapping[str, Any]) -> Callable[[Optimizer, int], None]:
+    """From an optimizer and a round to that round's learning rate, by the configured scheduler.
+
+    The scheduler is built anew and stepped up to the round, so that its only state is the number of the round: a run
+    that resumes, or a site that joins late, has the same learning rate.
+
+    Raises:
+        UserError: the scheduler cannot be built, or needs more than the number of the round.
+    """
+    if config.get("schedule") is None:
+        return lambda optimizer, round: None
+
+    def schedule(optimizer: Optimizer, round: int) -> None:
+        scheduler = build(config, "schedule", optimizer=optimizer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no optimizer step came before: they were those of earlier rounds
+            for _ in range(round - 1):
+                scheduler.step()
+
+    try:
+        schedule(torch.optim.SGD([torch.zeros(1)], lr=1.0), 2)
+    except TypeError as error:
+        raise UserError(f"`schedule` must depend on the number of the round alone ({error})") from None
+    return schedule
 
 
 def mean_dices(sites: Sequence[Mapping[str, CaseScorer]], network: nn.Module) -> dict[str, float]:

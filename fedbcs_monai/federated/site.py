@@ -43,6 +43,7 @@ class Site:
         criterion: logits (B, K, *) and label (B, 1, *) to a scalar.
         optimizer: from parameters to an optimizer.
         scores: from the network to plain numbers, the site's scores.
+        schedule: sets the optimizer's learning rate to that of a round, the first of which is 1.
         styles: from the network to how the site's cases look to it, (N, D); of no cases where nothing is to be told.
         epochs: local epochs a round.
         steps: optimizer steps a round, for progress; 0: not known.
@@ -62,6 +63,7 @@ class Site:
     criterion: Callable[[Tensor, Tensor], Tensor]
     optimizer: Callable[[Iterable[Tensor]], Optimizer]
     scores: Callable[[Segmenter], Mapping[str, float]]
+    schedule: Callable[[Optimizer, int], None] = lambda optimizer, round: None
     styles: Callable[[Segmenter], Tensor] = lambda network: torch.zeros(0, 1)
     epochs: int = 1
     steps: int = 0
@@ -88,6 +90,7 @@ class Site:
         self.network.load_state_dict({**received.weights, **self.private})
         self.network.train()
         optimizer = self.optimizer(self.network.parameters())
+        self.schedule(optimizer, received.round)
         restore_moments(optimizer, self.moments)
         local = Local(
             network=self.network,

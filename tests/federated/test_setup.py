@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedbcs_monai.data.sites import SiteData, read_sites, write_sites
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import POOLED, set_up, sites_of
+from fedbcs_monai.federated.setup import POOLED, schedule_of, set_up, sites_of
 from fedbcs_monai.federated.watch import Watch
 
 
@@ -130,3 +131,54 @@ def test_what_postprocessing_needs_is_said_before_training(tiny, monkeypatch):
     largest = {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"}
     with pytest.raises(UserError, match="connected components: pip install scikit-image"):
         set_up(tiny(**{"postprocessing::transforms::3": largest}))
+
+
+# The schedule of the learning rate.
+
+HALVED = {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5}
+
+
+def rate(config, round: int) -> float:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.8)
+    schedule_of(config)(optimizer, round)
+    return optimizer.param_groups[0]["lr"]
+
+
+def test_the_learning_rate_follows_the_number_of_the_round():
+    assert [rate({"schedule": HALVED}, round) for round in (1, 2, 3)] == [0.8, 0.4, 0.2]
+    assert [rate({"schedule": None}, round) for round in (1, 9)] == [0.8, 0.8]
+
+
+def test_a_cosine_over_the_rounds():
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 4}
+    found = [rate({"schedule": cosine}, round) for round in (1, 3, 5)]
+    assert found == [0.8, pytest.approx(0.4), pytest.approx(0.0, abs=1e-12)]
+
+
+def test_a_schedule_that_changes_nothing_gives_the_bits_of_none(tiny, tmp_path):
+    still = {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0}
+    folders = [train(tiny(schedule=s, examples=0) | {"output": str(tmp_path / str(s))}) for s in (None, still, HALVED)]
+    without, constant, halved = ((folder / "last.safetensors").read_bytes() for folder in folders)
+    assert without == constant != halved
+
+
+def test_a_resumed_run_follows_its_schedule(tiny, tmp_path):
+    straight = train(tiny(schedule=HALVED, examples=0) | {"output": str(tmp_path / "straight")})
+    config = tiny(schedule=HALVED, examples=0) | {"output": str(tmp_path / "resumed")}
+    train(config | {"rounds": 1})
+    resumed = train(config, resume=True)
+    assert (straight / "last.safetensors").read_bytes() == (resumed / "last.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
+        {"_target_": "torch.optim.lr_scheduler.ExponentialLR"},
+        {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": "long"},
+    ],
+    ids=["needs scores", "lacks an argument", "no number"],
+)
+def test_a_schedule_that_cannot_be_followed_is_refused(schedule):
+    with pytest.raises(UserError, match="schedule"):
+        schedule_of({"schedule": schedule})
