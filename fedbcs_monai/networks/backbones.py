@@ -36,12 +36,16 @@ class _Plan(NamedTuple):
 
 
 class _Named(NamedTuple):
-    """A network and the modules whose outputs are its levels, shallow first, and its deepest map."""
+    """A network, the modules whose outputs are its levels, shallow first, its deepest map, and what it takes.
+
+    The sizes that it takes are multiples of `multiple`.
+    """
 
     network: nn.Module
     encoder: list[str]
     decoder: list[str]
     bottleneck: str
+    multiple: int = 1
 
 
 def build_segmenter(
@@ -59,6 +63,8 @@ def build_segmenter(
     dropout: float = 0.0,
 ) -> Segmenter:
     """Put a MONAI network, its levels, and the layers that methods add to it together.
+
+    Images may be of any size, also those that UNet, DynUNet and SegResNet alone would refuse: see `Segmenter`.
 
     The levels are those above the bottleneck, as in the code of Zhao et al. (AAAI 2026): four for five `features`.
     Weights are drawn from torch's global generator: `torch.manual_seed(0)` before the call makes them repeatable.
@@ -98,7 +104,7 @@ def build_segmenter(
     build = _BUILDERS[known("backbone", backbone, _BUILDERS)]
     if norm == "group" and any(width % GROUPS for width in features):
         raise UserError(f"norm 'group' needs features that are multiples of {GROUPS}, got {tuple(features)}")
-    network, encoder, decoder, bottleneck = build(
+    network, encoder, decoder, bottleneck, multiple = build(
         _Plan(spatial_dims, in_channels, out_channels, tuple(features), NORMS[norm], dropout)
     )
     for level in (*recalibrate, *recalibrate_decoder):
@@ -114,6 +120,7 @@ def build_segmenter(
         bottleneck=bottleneck,
         in_channels=in_channels,
         spatial_dims=spatial_dims,
+        multiple=multiple,
     )
     if context is not None:
         down, up = ([level.channels for level in s] for s in (segmenter.encoder_levels, segmenter.decoder_levels))
@@ -169,6 +176,7 @@ def _unet(plan: _Plan) -> _Named:
         [f"{block}.0" for block in blocks[:-1]],
         [f"{block}.2" for block in blocks[1:-1]] + [blocks[-1]],
         blocks[-1],
+        2 ** (depth - 1),
     )
 
 
@@ -193,6 +201,7 @@ def _dyn_unet(plan: _Plan) -> _Named:
         [f"{block}.downsample" for block in blocks],
         [f"{block}.upsample" for block in blocks],
         f"{blocks[-1]}.next_layer",
+        2**depth,
     )
 
 
@@ -215,6 +224,7 @@ def _seg_resnet(plan: _Plan) -> _Named:
         [f"down_layers.{level}" for level in range(depth)],
         [f"up_layers.{depth - 1 - level}" for level in range(depth)],
         f"down_layers.{depth}",
+        2**depth,
     )
 
 

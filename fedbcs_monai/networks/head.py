@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.networks.segmenter import Segmenter
+from fedbcs_monai.networks.segmenter import Segmenter, cut
 
 
 class HeadPass(NamedTuple):
@@ -40,9 +40,10 @@ def through_head(network: Segmenter, image: Tensor) -> HeadPass:
             if _pixel_by_pixel(module):
                 hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         logits = network.forward(image)
-    if not passes or passes[-1].logits is not logits:
+    if not passes or passes[-1].logits.data_ptr() != logits.data_ptr():
         raise UserError("this method needs a network that ends in a 1x1 convolution: BasicUNet, DynUNet or SegResNet")
-    return passes[-1]
+    last = passes[-1]
+    return HeadPass(logits, cut(last.feature, logits.shape[2:]), last.name)
 
 
 def _pixel_by_pixel(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import torch
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.frequency import StyleRecalibration
@@ -67,6 +68,10 @@ class Segmenter(nn.Module):
     forward hooks listening. The levels, and `classes`, the channels of the logits, are measured once: no other layer
     needs to be told a number of channels.
 
+    A backbone that takes only certain sizes still takes images of any: their last pixels are repeated up to the next size
+    that it takes, and the logits are cut back. Maps keep the cells that the image fills. An image of a size that the
+    backbone takes passes untouched.
+
     `harmonize` is a layer that every image passes first, wherever the network is used. It changes nothing until it is
     replaced.
 
@@ -82,6 +87,7 @@ class Segmenter(nn.Module):
         bottleneck: the module of the deepest map; None: there is none below the deepest encoder level.
         in_channels: of the image.
         spatial_dims: 2 or 3.
+        multiple: the sizes that the backbone takes are multiples of it; 1: any that leave the bottleneck a pixel.
     """
 
     __jit_ignored_attributes__ = ("fusion", "encoder_levels", "decoder_levels", "bottleneck_level")
@@ -98,6 +104,7 @@ class Segmenter(nn.Module):
         bottleneck: str | None = None,
         in_channels: int,
         spatial_dims: int,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         self.harmonize: nn.Module = nn.Identity()
@@ -111,6 +118,8 @@ class Segmenter(nn.Module):
         self.encoder_levels = tuple(levels[name] for name in encoder)
         self.decoder_levels = tuple(levels[name] for name in decoder)
         self.bottleneck_level = levels[bottleneck]
+        self.multiple = multiple
+        self.least = list(self.bottleneck_level.stride)
         self.classes = levels[""].channels
         for name in recalibrate:
             block = StyleRecalibration(levels[name].channels, **style or {})
@@ -118,13 +127,13 @@ class Segmenter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W[, D]) -> logits (B, K, H, W[, D])."""
-        logits: Tensor = self.backbone(self.harmonize(image))
-        return logits
+        logits: Tensor = self.backbone(_padded(self.harmonize(image), self.multiple, self.least))
+        return cut(logits, image.shape[2:])
 
     def features(self, image: Tensor) -> Features:
         """The logits of `forward`, bit for bit, and the map of every level."""
         with _listening(self.backbone, _names(self)) as maps:
-            return _gathered(self, self.forward(image), maps)
+            return _gathered(self, self.forward(image), maps, image.shape[2:])
 
 
 def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Tensor) -> Features:
@@ -136,8 +145,9 @@ def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Ten
         image: (B, C, H, W[, D])
     """
     with _listening(network.backbone, _names(network)) as maps:
-        logits = _under(weights, network, "backbone", _under(weights, network, "harmonize", image))
-        return _gathered(network, logits, maps)
+        harmonized = _under(weights, network, "harmonize", image)
+        logits = _under(weights, network, "backbone", _padded(harmonized, network.multiple, network.least))
+        return _gathered(network, cut(logits, image.shape[2:]), maps, image.shape[2:])
 
 
 def _under(weights: Mapping[str, Tensor], network: Segmenter, part: str, image: Tensor) -> Tensor:
@@ -153,10 +163,32 @@ def _names(network: Segmenter) -> list[str]:
     return [level.name for level in (*network.encoder_levels, *network.decoder_levels, network.bottleneck_level)]
 
 
-def _gathered(network: Segmenter, logits: Tensor, maps: Mapping[str, Tensor]) -> Features:
-    encoder = tuple(maps[level.name] for level in network.encoder_levels)
-    decoder = tuple(maps[level.name] for level in network.decoder_levels)
-    return Features(logits, encoder, decoder, maps[network.bottleneck_level.name])
+def _padded(image: Tensor, multiple: int, least: list[int]) -> Tensor:
+    """An image whose sides are multiples, and not below the least; what is added repeats the last pixel of its axis."""
+    padding: list[int] = []  # in F.pad's order: the last axis first, before and behind
+    for axis in range(image.dim() - 1, 1, -1):
+        side = image.shape[axis]
+        padding += [0, max(-(-side // multiple) * multiple, least[axis - 2]) - side]
+    return F.pad(image, padding, mode="replicate") if max(padding) > 0 else image
+
+
+def cut(maps: Tensor, size: list[int]) -> Tensor:
+    """The beginning of every spatial axis, (B, C, *size); the whole map as it is."""
+    for axis, side in enumerate(size):
+        if maps.shape[axis + 2] > side:
+            maps = maps.narrow(axis + 2, 0, side)
+    return maps
+
+
+def _gathered(network: Segmenter, logits: Tensor, maps: Mapping[str, Tensor], size: Sequence[int]) -> Features:
+    """The maps of the levels, without the cells that an image of some size does not fill."""
+
+    def at(level: Level) -> Tensor:
+        sides = (max(side // step, 1) for side, step in zip(size, level.stride, strict=True))
+        return cut(maps[level.name], list(sides))
+
+    encoder, decoder = (tuple(map(at, levels)) for levels in (network.encoder_levels, network.decoder_levels))
+    return Features(logits, encoder, decoder, at(network.bottleneck_level))
 
 
 def _measured(backbone: nn.Module, names: Sequence[str], image: Tensor) -> list[Level]:

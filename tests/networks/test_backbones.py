@@ -3,11 +3,13 @@
 import monai.networks.nets as nets
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.backbones import NORMS, build_segmenter
-from fedbcs_monai.networks.segmenter import Segmenter
+from fedbcs_monai.networks.segmenter import Segmenter, features_under
 
 BACKBONES = ["BasicUNet", "UNet", "DynUNet", "SegResNet"]
 CASES = [(name, dims) for name in BACKBONES for dims in (2, 3)]
@@ -142,6 +144,55 @@ def test_batch_statistics_have_no_state_of_their_own():
 
 def test_basic_unet_takes_odd_sizes():
     assert small("BasicUNet", recalibrate=(2, 3, 4))(image(side=37)).shape == (2, 2, 37, 32)
+
+
+SIZES = st.integers(1, 70), st.integers(1, 70)
+
+
+@settings(max_examples=25, deadline=None)
+@given(backbone=st.sampled_from(BACKBONES), size=st.tuples(*SIZES), training=st.booleans())
+def test_every_backbone_takes_every_size(backbone, size, training):
+    network = small(backbone, recalibrate=(1, 2), recalibrate_decoder=(1,)).train(training)
+    picture = torch.randn(2, 1, *size, generator=torch.Generator().manual_seed(1))
+    features = network.features(picture)
+    assert features.logits.shape == (2, 2, *size)
+    assert torch.equal(features.logits, network(picture))
+    for maps, levels in [(features.encoder, network.encoder_levels), (features.decoder, network.decoder_levels)]:
+        for feature, level in zip(maps, levels, strict=True):
+            assert feature.shape[2:] == tuple(max(side // level.stride[0], 1) for side in size)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_volume_may_have_fewer_slices_than_the_network_halves(backbone):
+    network = small(backbone, 3)
+    volume = torch.randn(1, 1, 33, 20, 5, generator=torch.Generator().manual_seed(1))
+    assert network(volume).shape == (1, 2, 33, 20, 5)
+    assert torch.equal(features_under({}, network, volume).logits, network(volume))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES[1:])
+def test_what_is_added_to_an_image_repeats_its_last_pixels_and_is_cut_off_again(backbone):
+    network = small(backbone)
+    picture = image()[:, :, :27, :30]
+    whole = torch.cat([picture, picture[:, :, -1:].expand(-1, -1, 5, -1)], dim=2)
+    whole = torch.cat([whole, whole[..., -1:].expand(-1, -1, -1, 2)], dim=3)
+    assert torch.equal(network(picture), network.backbone(whole)[:, :, :27, :30])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_image_of_a_size_that_the_network_takes_is_not_touched(backbone):
+    network = small(backbone)
+    for side in (16, 37) if backbone == "BasicUNet" else (16, 48):
+        assert torch.equal(network(image(side=side)), network.backbone(image(side=side)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_script_takes_every_size_too(backbone):
+    network = small(backbone)
+    script = torch.jit.script(network)
+    for side in (7, 32, 45):
+        torch.testing.assert_close(script(image(side=side)), network(image(side=side)))
 
 
 def test_a_seed_makes_the_weights_repeatable():

@@ -11,11 +11,11 @@ from fedbcs_monai.networks.head import through_head
 SMALL = {"in_channels": 1, "out_channels": 3, "features": (8, 16, 32, 64, 128)}
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("dims", "side"), [(2, 32), (3, 32), (2, 27)])
 @pytest.mark.parametrize("backbone", ["BasicUNet", "DynUNet", "SegResNet"])
-def test_logits_are_linear_in_what_the_head_reads(backbone, dims):
+def test_logits_are_linear_in_what_the_head_reads(backbone, dims, side):
     network = build_segmenter(backbone, dims, recalibrate=[2], recalibrate_decoder=[1], **SMALL).eval()
-    image = torch.randn(1, 1, *[32] * dims)
+    image = torch.randn(1, 1, *[side] * dims)
     at = through_head(network, image)
     assert torch.equal(at.logits, network(image))
     weight, bias = (network.state_dict()[f"{at.name}.{name}"] for name in ("weight", "bias"))
