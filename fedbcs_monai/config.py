@@ -15,7 +15,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 from monai.utils import optional_import
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS, LEAST, WORKFLOW
+from fedbcs_monai.keys import KEYS, LEAST, NAMES, WORKFLOW
 
 Config = dict[str, Any]
 
@@ -30,24 +30,76 @@ _LOCATOR = ComponentLocator()
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as one expects it: ``1e-4`` is a number, which YAML 1.1 takes for text."""
+    """YAML as one expects it: ``1e-4`` is a number, dates are text, and so is whatever stands where a name is expected.
 
+    A name is a key of any mapping, and what belongs to one of `NAMES` unless the mapping describes an object to build.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The whole document, before anything of it is taken for a number."""
+        node: yaml.Node | None = super().get_single_node()
+        _keep_names(node)
+        return node
+
+
+_TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_NO_KEYS = (_TEXT, _NOTHING, "tag:yaml.org,2002:merge")
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
 )
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)
 
 
-def value_of(text: str) -> Any:
-    """What a value on the command line stands for, read as YAML.
+def _keep_names(node: yaml.Node | None) -> None:
+    """Make the names in a document text again."""
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            _keep_names(part)
+    if isinstance(node, yaml.MappingNode):
+        built = any(key.value == "_target_" for key, _ in node.value)
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag not in _NO_KEYS:
+                key.tag = _TEXT
+            if key.value in NAMES and not built:
+                _as_text(value)
+            _keep_names(value)
+
+
+def _as_text(node: yaml.Node) -> None:
+    """Make a value, or every value of a list, text as it is written; nothing stays nothing."""
+    for part in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if isinstance(part, yaml.ScalarNode) and part.tag != _NOTHING:
+            part.tag = _TEXT
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML or JSON document says.
+
+    >>> read_yaml("{leave_out: NO, rounds: 10, tasks: {001: {sites: 1e5}}}")
+    {'leave_out': 'NO', 'rounds': 10, 'tasks': {'001': {'sites': '1e5'}}}
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    return yaml.load(text, _Loader)
+
+
+def value_of(text: str, key: str = "") -> Any:
+    """What a value on the command line stands for, read as YAML; the value of a name is text.
 
     >>> value_of("1e-4"), value_of("[2, 3]"), value_of("group")
     (0.0001, [2, 3], 'group')
+    >>> value_of("no", "cache"), value_of("no", "leave_out"), value_of("[001, on]", "classes")
+    (False, 'no', ['001', 'on'])
     """
     try:
-        return yaml.load(text, _Loader)
+        value = read_yaml(text)
     except yaml.YAMLError:
         return text
+    if key not in NAMES or value is None or isinstance(value, dict):
+        return value
+    return read_yaml(f"{key}: {text}")[key] if isinstance(value, list) else text
 
 
 def shipped() -> Path:
@@ -240,7 +292,7 @@ def read_config(path: Path) -> Config:
         UserError: it cannot be read.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

@@ -49,6 +49,13 @@ LEAST = {
 }
 """Keys that are whole numbers, and how small each may be."""
 
+NAMES = (
+    *("stack", "task", "classes", "name", "output", "sites", "leave_out", "method", "device", "precision"),
+    *("title", "experiments", "experiment", "label", "methods", "bounds", "ablation", "style", "leave_one_out"),
+    *("training", "key", "base", "folder", "python", "allow"),
+)
+"""Keys of any file whose values are names or paths, so that a NO or a 001 in YAML is text."""
+
 WORKFLOW = {
     "bundle_root": "folder of the bundle",
     "ckpt_dir": "where its weights are",

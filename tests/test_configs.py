@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fedbcs_monai.config import build, find_config, load_config, plain, shipped, value_of
+from fedbcs_monai.cli.train import overrides_of
+from fedbcs_monai.config import build, find_config, load_config, plain, read_yaml, shipped, value_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.setup import build_segmentation, compute_of
 from fedbcs_monai.keys import KEYS
@@ -123,6 +126,68 @@ def test_what_a_run_writes_down_can_be_loaded_again(tmp_path):
     config = load_config("prostate_fedbcs", {"rounds": 3})
     (tmp_path / "config.json").write_text(json.dumps(plain(config)))
     assert load_config(tmp_path / "config.json") == plain(config)
+
+
+# Names.
+
+WORDS = [
+    "NO",
+    "no",
+    "on",
+    "off",
+    "yes",
+    "true",
+    "001",
+    "1e5",
+    "2024-01-01",
+    "0o17",
+    "1_000",
+    "12:30",
+    "1.0",
+    "0x1F",
+    ".5",
+]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_name_stays_the_text_that_it_is(word, tmp_path):
+    path = tmp_path / "mine.yaml"
+    keys = ("task", "name", "leave_out", "output")
+    lines = [f"{key}: {word}" for key in keys]
+    path.write_text("\n".join(["stack: [nuclei_fedavg]", *lines, f"classes: [background, {word}]"]))
+    config = load_config(path)
+    assert [config[key] for key in keys] == [word] * 4
+    assert config["classes"] == ["background", word]
+    given = overrides_of([f"--{key}={word}" for key in keys] + ["--classes", f"[background, {word}]"])
+    assert given == {**dict.fromkeys(keys, word), "classes": ["background", word]}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_benchmark_s_names_stay_the_text_that_they_are(word):
+    text = f"{{tasks: {{{word}: {{sites: {word}}}}}, methods: [{word}], trainings: {{{word}: {{label: {word}}}}}}}"
+    expected = {"tasks": {word: {"sites": word}}, "methods": [word], "trainings": {word: {"label": word}}}
+    assert read_yaml(text) == expected
+
+
+@settings(deadline=None)
+@given(st.from_regex(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]{0,12}", fullmatch=True))
+def test_whatever_a_name_looks_like_it_stays_text(word):
+    expected = None if word in ("null", "Null", "NULL") else word
+    assert read_yaml(f"leave_out: {word}") == {"leave_out": expected}
+    assert value_of(word, "leave_out") == expected
+    assert list(read_yaml(f"{word}: 1")) == [expected]
+
+
+def test_numbers_and_switches_stay_what_they_are():
+    text = "{rounds: 10, cache: no, shuffle: yes, lr: 1e-4, slicing: null, style: {gate: scalar}, when: 2024-01-01}"
+    assert read_yaml(text) == {
+        "rounds": 10, "cache": False, "shuffle": True, "lr": 1e-4, "slicing": None, "style": {"gate": "scalar"},
+        "when": "2024-01-01",
+    }  # fmt: skip
+    assert read_yaml("inner: {_target_: A, method: 3, name: no}") == {
+        "inner": {"_target_": "A", "method": 3, "name": False}
+    }
+    assert (value_of("null", "leave_out"), value_of("5", "rounds"), value_of("")) == (None, 5, None)
 
 
 # Stacking.

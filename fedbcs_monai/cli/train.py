@@ -38,8 +38,8 @@ def run(options: Namespace) -> None:
 def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
     """``--key value`` and ``--key=value`` pairs.
 
-    >>> overrides_of(["--rounds", "5", "--method::tau=1e-1"])
-    {'rounds': 5, 'method::tau': 0.1}
+    >>> overrides_of(["--rounds", "5", "--method::tau=1e-1", "--leave_out", "001"])
+    {'rounds': 5, 'method::tau': 0.1, 'leave_out': '001'}
 
     Raises:
         UserError: a word that is no key, a key without a value, or one that is given twice.
@@ -57,7 +57,7 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
             value = words.pop(0)
         if key in overrides:
             raise UserError(f"--{key} is given more than once; give it once")
-        overrides[key] = value_of(value)
+        overrides[key] = value_of(value, key)
     return overrides
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from fedbcs_monai.federated.watch import Watch
@@ -59,15 +67,23 @@ class Lines(Quiet):
         self.result("evaluated", round=round, val_dice=dict(scores))
 
 
+_VERBATIM: Mapping[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""Consoles print names and paths as they are, though rich would read ``[old]`` as a style and ``:smile:`` as a face."""
+
+
+def _named_bar() -> tuple[TextColumn, BarColumn]:
+    """The columns of a bar with its name before it, as it is."""
+    return TextColumn("{task.description}", markup=False), BarColumn()
+
+
 class Bars(Quiet):
     """Bars with time remaining on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
-        self.out = Console(highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, **_VERBATIM)
+        self.out = Console(soft_wrap=True, **_VERBATIM)
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            *_named_bar(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -81,13 +97,13 @@ class Bars(Quiet):
 
     def result(self, what: str, **values: Any) -> None:
         """``what: value`` on standard output."""
-        self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}", markup=False)
+        self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}")
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """A table on standard output."""
         table = Table(title=title, title_justify="left")
         for n, column in enumerate(columns):
-            table.add_column(column, justify="right" if n else "left")
+            table.add_column(column, justify="right" if n else "left", overflow="fold")
         for row in rows:
             table.add_row(*row)
         self.out.print(table)
@@ -95,13 +111,14 @@ class Bars(Quiet):
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
         """A bar on a terminal."""
-        with Progress(console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
+        columns = (*_named_bar(), TaskProgressColumn(), TimeRemainingColumn())  # rich's own
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def note(self, text: str) -> None:
         """A dim line."""
-        self.console.print(text, style="dim", markup=False, soft_wrap=True)
+        self.console.print(text, style="dim", soft_wrap=True)
 
     def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Open the bars."""
@@ -134,7 +151,7 @@ class Bars(Quiet):
         sites = "  ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items())
         known = [dice for dice in scores.values() if dice == dice]
         mean = f"  mean {100 * sum(known) / len(known):.1f}" if known else ""
-        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", markup=False, soft_wrap=True)
+        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", soft_wrap=True)
 
     def finished(self) -> None:
         """Close the bars."""

@@ -43,7 +43,7 @@ def through_head(network: Segmenter, image: Tensor) -> HeadPass:
     if not passes or passes[-1].logits.data_ptr() != logits.data_ptr():
         raise UserError("this method needs a network that ends in a 1x1 convolution: BasicUNet, DynUNet or SegResNet")
     last = passes[-1]
-    return HeadPass(logits, cut(last.feature, logits.shape[2:]), last.name)
+    return HeadPass(logits, cut(last.feature, list(logits.shape[2:])), last.name)
 
 
 def _pixel_by_pixel(module: nn.Module) -> bool:

@@ -68,9 +68,9 @@ class Segmenter(nn.Module):
     forward hooks listening. The levels, and `classes`, the channels of the logits, are measured once: no other layer
     needs to be told a number of channels.
 
-    A backbone that takes only certain sizes still takes images of any: their last pixels are repeated up to the next size
-    that it takes, and the logits are cut back. Maps keep the cells that the image fills. An image of a size that the
-    backbone takes passes untouched.
+    Images may be of any size. Where the backbone takes only certain sizes, the last pixels of an image are repeated up
+    to the next of them, and the logits are cut back; maps keep the cells that the image fills. An image of a size that
+    the backbone takes passes untouched.
 
     `harmonize` is a layer that every image passes first, wherever the network is used. It changes nothing until it is
     replaced.
@@ -128,7 +128,7 @@ class Segmenter(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W[, D]) -> logits (B, K, H, W[, D])."""
         logits: Tensor = self.backbone(_padded(self.harmonize(image), self.multiple, self.least))
-        return cut(logits, image.shape[2:])
+        return cut(logits, list(image.shape[2:]))
 
     def features(self, image: Tensor) -> Features:
         """The logits of `forward`, bit for bit, and the map of every level."""
@@ -147,7 +147,7 @@ def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Ten
     with _listening(network.backbone, _names(network)) as maps:
         harmonized = _under(weights, network, "harmonize", image)
         logits = _under(weights, network, "backbone", _padded(harmonized, network.multiple, network.least))
-        return _gathered(network, cut(logits, image.shape[2:]), maps, image.shape[2:])
+        return _gathered(network, cut(logits, list(image.shape[2:])), maps, image.shape[2:])
 
 
 def _under(weights: Mapping[str, Tensor], network: Segmenter, part: str, image: Tensor) -> Tensor:

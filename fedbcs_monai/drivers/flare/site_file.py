@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from fedbcs_monai.config import read_yaml
 from fedbcs_monai.errors import UserError
 
 NAME = "fedbcs.yaml"
@@ -85,7 +86,7 @@ def read_site_file(kit: Path) -> SiteFile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

@@ -39,6 +39,11 @@ def test_the_file_that_provisioning_writes_can_be_read_and_with_every_line_in_us
     assert found.overrides.keys() == {"sites", "device", "threads", "workers", "cache", "familiarity"}
 
 
+def test_a_name_stays_text(kit):
+    assert site_file(kit, "name: NO\n").name == "NO"
+    assert site_file(kit, "name: 001\n").name == "001"
+
+
 def test_another_file_may_be_named(kit, monkeypatch):
     (kit / "other.yaml").write_text("name: Birch\n")
     monkeypatch.setenv("FEDBCS_SITE_FILE", str(kit / "other.yaml"))
