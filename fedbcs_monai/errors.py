@@ -1,4 +1,7 @@
-"""UserError: what the user can mend, and finding one that a library has wrapped."""
+"""UserError: what the user can mend, finding one that a library has wrapped, and making one of what a library says."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -14,3 +17,32 @@ def user_error_behind(error: BaseException) -> UserError | None:
     while cause is not None and not isinstance(cause, UserError):
         cause = cause.__cause__
     return cause
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Make one line of whatever goes wrong in what a configuration describes.
+
+    Args:
+        what: went wrong, with the site or the file.
+
+    Raises:
+        UserError: the one behind the error, or ``what`` and the first line of the error's cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        mendable = user_error_behind(error)
+        if mendable is not None:
+            raise mendable from None
+        raise UserError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Kind and first line of the error that began it, and what to do where that is known."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next(iter(str(error).strip().splitlines()), "")
+    if line.startswith("Expected more than 1"):  # of torch's batch and instance norm
+        return f"a norm sees a single pixel at the bottleneck; take larger images, or network_def::norm group ({line})"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

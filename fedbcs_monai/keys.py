@@ -28,19 +28,19 @@ KEYS = {
     "compile": "torch.compile the plain forward pass",
     "threads": "threads of torch on the CPU; 0: torch's own choice",
     "workers": "processes that read and augment; 0: none",
-    "cache": "keep decoded cases in memory",
+    "cache": "keep decoded cases in memory; false: slices wait in temporary files, pictures are read every epoch",
     "shuffle": "shuffle the training samples every epoch",
     "network_def": "the network",
     "reading": "transforms that read image and label of a case",
     "preprocessing": "deterministic transforms of a case, `reading` among them",
     "slicing": "a transform from a case to a list of training samples; null: a case is one sample",
-    "augmentation": "random transforms of a training sample",
+    "augmentation": "random transforms of a training sample, to one or to several that go into the same batch",
     "inferer": "how a whole case goes through the network",
     "postprocessing": "transforms from logits to a mask on the case's own grid",
     "loss": "of logits and label",
     "optimizer": "a torch optimizer; its parameters are filled in",
     "schedule": "a torch scheduler of the learning rate, stepped once per round; null: the rate is constant",
-    "batch_size": "training samples a step",
+    "batch_size": "training samples a step, each as many images as augmentation makes of it",
 }
 
 LEAST = {

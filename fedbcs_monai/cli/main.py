@@ -168,7 +168,11 @@ def _train(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="go on from the newest checkpoint, or from that of a round",
     )
     train.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
-    train.add_argument("--dry-run", action="store_true", help="read and build everything, say what would run, and stop")
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, make one step at one site, say what would run, and stop",
+    )
     _loudness(train)
 
 

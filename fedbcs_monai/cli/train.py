@@ -8,9 +8,8 @@ from typing import Any
 from fedbcs_monai.cli.scores import score_table
 from fedbcs_monai.cli.voice import Quiet, voice
 from fedbcs_monai.config import load_config, value_of
-from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.drivers.simulate import Plan, plan_training, train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import set_up
 from fedbcs_monai.report import write_report
 
 
@@ -23,7 +22,7 @@ def run(options: Namespace) -> None:
     config = load_config(options.config, overrides)
     config.setdefault("output", str(Path("runs") / Path(options.config).stem))
     if options.dry_run:
-        _say_plan(config, say)
+        _say_plan(plan_training(config, resume=options.resume, overwrite=options.overwrite, watch=say), config, say)
         return
     try:
         folder = train(config, resume=options.resume, overwrite=options.overwrite, watch=say)
@@ -61,21 +60,19 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def _say_plan(config: dict[str, Any], say: Quiet) -> None:
-    federation = set_up(config, say)
+def _say_plan(plan: Plan, config: dict[str, Any], say: Quiet) -> None:
     parts = ("train", "val", "test")
     rows = [
         [name, *(str(len(site.split(part, config["fold"]))) for part in parts)]
-        for name, site in sorted(federation.data.items())
+        for name, site in sorted(plan.data.items())
     ]
     say.table("cases", ["site", *parts], rows)
-    say.table(
-        "training",
-        ["site", "samples", "steps a round"],
-        [[site.name, str(site.cases), str(site.steps)] for site in federation.sites],
-    )
-    parameters = sum(p.numel() for p in federation.network.parameters())
-    say.result("method", method=federation.method)
-    say.result("network", parameters=f"{parameters:,} parameters", device=federation.sites[0].compute.torch_device)
+    network, compute = plan.federation.network, plan.federation.sites[0].compute
+    parameters = sum(p.numel() for p in network.parameters())
+    say.result("method", method=plan.federation.method)
+    say.result("network", parameters=f"{parameters:,} parameters", device=compute.torch_device)
+    site, (count, *shape), loss = plan.rehearsed
+    batch = f"{count} samples of {' x '.join(map(str, shape))}"
+    say.result("one step, not kept", site=site, batch=batch, loss=f"loss {loss:.3f}")
     say.result("rounds", rounds=config["rounds"])
     say.result("would write", folder=config["output"])

@@ -1,30 +1,42 @@
-"""Samples and batches: the cases of a site in memory, and batches that a seed determines."""
+"""Samples and batches: the decoded cases of a site, and batches that a seed determines."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Randomizable
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from fedbcs_monai.errors import user_error_behind
+from fedbcs_monai.data.spill import spilled
+from fedbcs_monai.errors import UserError, user_error_behind
 
 Transform = Callable[[Any], Any]
+Sample = dict[str, Tensor]
+Drawn = Sample | list[Sample]
+"""What a sample becomes: one, or all that its augmentation makes of it."""
 
 
-class Samples(Dataset[dict[str, Tensor]]):
+class Samples(Dataset[Drawn]):
     """Training samples of one site.
+
+    Where cases are sliced, each is decoded once. Without `cache` what was decoded waits in temporary files
+    (`spilled`): a volume takes as many bytes of disk as it would take of memory, 4 a voxel and 1 more for its label.
 
     Args:
         data: MONAI dictionaries, one for each case, as `SiteData.items` gives.
         preprocessing: deterministic; a case's dictionary to `image` and `label` tensors.
-        slicing: a preprocessed case to a list of samples (`NeighbouringSlicesd`); None where a case is one sample.
-        augmentation: random; a sample to a sample. None changes nothing.
-        cache: read every case now and keep it; otherwise cases are read as they are asked for.
+        slicing: a preprocessed case to a list of samples (`NeighbouringSlicesd`); None where a case is one sample. If
+            it is random, it draws the same samples of a case each time.
+        augmentation: random; a sample to a sample, or to a list of them (`RandCropByPosNegLabeld`), all of which go
+            into the batch. None changes nothing.
+        cache: keep what is decoded in memory; otherwise slices wait on disk, and cases that are one sample are read as
+            they are asked for, once an epoch.
+        seed: of a random `slicing`.
     """
 
     def __init__(
@@ -34,66 +46,58 @@ class Samples(Dataset[dict[str, Tensor]]):
         slicing: Transform | None = None,
         augmentation: Transform | None = None,
         cache: bool = True,
+        seed: int = 0,
     ) -> None:
         self.data = tuple(data)
         self.preprocessing = preprocessing
         self.slicing = slicing
         self.augmentation = augmentation
-        self._cached: list[dict[str, Tensor]] | None = None
-        self._last: tuple[int, list[dict[str, Tensor]]] = (-1, [])
-        if cache:
-            self._cached = [sample for number in range(len(self.data)) for sample in self._read(number)]
-            self._places: list[tuple[int, int]] = []
-        else:
-            counts = [len(self._read(n)) if slicing else 1 for n in range(len(self.data))]
-            self._places = [(n, index) for n, count in enumerate(counts) for index in range(count)]
+        self.seed = seed
+        self._kept: list[Sample] | None = None
+        if cache or slicing:
+            read = map(self._read, range(len(self.data)))
+            self._kept = [sample for samples in read for sample in (samples if cache else spilled(samples))]
 
     def __len__(self) -> int:
-        return len(self._places) if self._cached is None else len(self._cached)
+        return len(self.data) if self._kept is None else len(self._kept)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample, augmented by the transforms' own random state.
+    def __getitem__(self, index: int) -> Drawn:
+        """One sample, augmented by the transforms' own random state; a list where augmentation makes one.
 
         Returns:
             `image`: float32 `(C, H, W)`; `label`: int64 `(1, H, W)`; both plain tensors.
         """
-        sample: dict[str, Any] = dict(self._sample(index))
+        drawn: Any = dict(self._kept[index] if self._kept is not None else self._read(index)[0])
         if self.augmentation is not None:
-            sample = self.augmentation(sample)
-        return {"image": _plain(sample["image"]).float(), "label": _plain(sample["label"]).long()}
+            drawn = self.augmentation(drawn)
+        return [_typed(sample) for sample in _flat(drawn)] if isinstance(drawn, list) else _typed(drawn)
 
-    def draw(self, index: int, seed: int) -> dict[str, Tensor]:
+    def draw(self, index: int, seed: int) -> Drawn:
         """One sample, augmented as `seed` says and as nothing else does."""
-        if isinstance(self.augmentation, Randomizable):
-            self.augmentation.set_random_state(seed=seed)
+        _set_seed(self.augmentation, seed)
         return self[index]
 
     def batch_sizes(self, most: int) -> list[int]:
-        """Sizes of the batches of one epoch: full ones, and one of what is left."""
+        """Sizes of the batches of one epoch, in samples before augmentation: full ones, and one of what is left."""
         full, left = divmod(len(self), most)
         return [most] * full + [left] * (left > 0)
 
-    def _sample(self, index: int) -> dict[str, Tensor]:
-        if self._cached is not None:
-            return self._cached[index]
-        number, place = self._places[index]
-        if self._last[0] != number:
-            self._last = (number, self._read(number))
-        return self._last[1][place]
-
-    def _read(self, number: int) -> list[dict[str, Tensor]]:
+    def _read(self, number: int) -> list[Sample]:
+        _set_seed(self.slicing, int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
         try:
             case = self.preprocessing(dict(self.data[number]))
-            samples = [case] if self.slicing is None else self.slicing(case)
+            samples = _flat(case if self.slicing is None else self.slicing(case))
         except RuntimeError as error:
             mendable = user_error_behind(error)
             if mendable is None:
                 raise
             raise mendable from None
+        if self.slicing is None and len(samples) != 1:
+            raise UserError(f"preprocessing makes {len(samples)} samples of a case; do that in slicing or augmentation")
         return [{key: _plain(sample[key]) for key in ("image", "label")} for sample in samples]
 
 
-class Pooled(Dataset[dict[str, Tensor]]):
+class Pooled(Dataset[Drawn]):
     """The samples of several sites as if they were one's, in batches of the same sizes as the sites make apart.
 
     So an epoch takes as many optimizer steps as one epoch at every site.
@@ -111,7 +115,7 @@ class Pooled(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def draw(self, index: int, seed: int) -> dict[str, Tensor]:
+    def draw(self, index: int, seed: int) -> Drawn:
         """One sample, augmented as `seed` says and as nothing else does."""
         number = bisect_right(self._ends, index)
         return self.parts[number].draw(index - (self._ends[number - 1] if number else 0), seed)
@@ -138,7 +142,8 @@ def batches(
     random state of torch is not touched.
 
     Returns:
-        A loader of dictionaries with `image` `(B, C, H, W)` and `label` `(B, 1, H, W)`.
+        A loader of dictionaries with `image` `(B, C, H, W)` and `label` `(B, 1, H, W)`. B is the batch size, or that
+        many times the samples that augmentation makes of one.
     """
     generator = torch.Generator().manual_seed(seed)
     count = len(dataset)
@@ -149,12 +154,13 @@ def batches(
         _Epoch(dataset, order, seeds),
         batch_sampler=[list(range(end - size, end)) for size, end in zip(sizes, accumulate(sizes), strict=True)],
         num_workers=workers,
+        collate_fn=_collated,
         pin_memory=pin_memory,
         generator=generator,
     )
 
 
-class _Epoch(Dataset[dict[str, Tensor]]):
+class _Epoch(Dataset[Any]):
     """The samples in the order of one epoch, each with its seed."""
 
     def __init__(self, samples: Samples | Pooled, order: Sequence[int], seeds: Sequence[int]) -> None:
@@ -165,8 +171,38 @@ class _Epoch(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, position: int) -> dict[str, Tensor]:
+    def __getitem__(self, position: int) -> Drawn:
         return self.samples.draw(self.order[position], self.seeds[position])
+
+
+def _collated(drawn: Sequence[Drawn]) -> Sample:
+    samples = _flat(list(drawn))
+    if not samples:
+        raise UserError("augmentation leaves no sample of a whole batch")
+    for key in samples[0]:
+        sizes = sorted({tuple(sample[key].shape) for sample in samples})
+        if len(sizes) > 1:
+            shown = " and ".join(str(size) for size in sizes[:2])
+            raise UserError(
+                f"one batch holds samples of one size, got {key}s of {shown}; crop or pad them in augmentation, or set "
+                "batch_size to 1"
+            )
+    batch: Sample = default_collate(samples)
+    return batch
+
+
+def _flat(made: Any) -> list[Any]:
+    """What transforms make of a case or a sample, however deep their lists: one by one."""
+    return [sample for part in made for sample in _flat(part)] if isinstance(made, list | tuple) else [made]
+
+
+def _set_seed(transform: Transform | None, seed: int) -> None:
+    if isinstance(transform, Randomizable):
+        transform.set_random_state(seed=seed)
+
+
+def _typed(sample: Mapping[str, Any]) -> Sample:
+    return {"image": _plain(sample["image"]).float(), "label": _plain(sample["label"]).long()}
 
 
 def _plain(value: Any) -> Tensor:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedbcs_monai.config import require
+from fedbcs_monai.data import SiteData
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.evaluation.familiarity import Known
@@ -12,8 +13,9 @@ from fedbcs_monai.federated.aggregator import aggregator_of
 from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.journal import check_folder
 from fedbcs_monai.federated.known import write_familiarity
+from fedbcs_monai.federated.rehearsal import Rehearsed, handful, rehearse
 from fedbcs_monai.federated.run import Run, open_run, private
-from fedbcs_monai.federated.setup import Federation, set_up
+from fedbcs_monai.federated.setup import Federation, require_all, set_up, sites_of
 from fedbcs_monai.federated.trained import WEIGHTS, digest_model, private_at, tensors_at, write_model
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
@@ -65,6 +67,7 @@ def train(
         raise UserError("resume goes on with a run and overwrite begins anew: choose one")
     check_folder(folder, overwrite, resume is not False)
     federation = set_up(config, watch)
+    rehearse(config, federation, [site.cases for site in federation.sites])
     method, sites = federation.method, federation.sites
     run = open_run(config, federation.start, sites[0].compute.torch_device, resume, watch)
     try:
@@ -82,6 +85,48 @@ def train(
         watch.finished()
         run.close()
     return folder
+
+
+class Plan(NamedTuple):
+    """What a training would do.
+
+    Args:
+        federation: with a handful of cases of one site.
+        rehearsed: the step that was made there.
+        data: every site.
+    """
+
+    federation: Federation
+    rehearsed: Rehearsed
+    data: Mapping[str, SiteData]
+
+
+def plan_training(
+    config: Mapping[str, Any], *, resume: bool | int = False, overwrite: bool = False, watch: Watch | None = None
+) -> Plan:
+    """Build all that `train` would, make one step at one site on a handful of its cases, and write nothing.
+
+    Args:
+        config: as for `train`.
+        resume: as for `train`.
+        overwrite: as for `train`.
+        watch: hears of progress.
+
+    Raises:
+        UserError: what the user can mend, as from `train`.
+    """
+    require(config, ("output",), "name a run folder")
+    check_folder(Path(config["output"]), overwrite, resume is not False)
+    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require_all(config)
+    data = sites_of(config)
+    few = {**config, "cache": True, "workers": 0, "fold": 0}
+    federation = set_up(few, watch, handful(data, config["fold"]))
+    single = not config.get("slicing")  # a case is a sample, so that all are counted without reading them
+    counts = (
+        [len(site.split("train", config["fold"])) for site in data.values()] if single else [federation.sites[0].cases]
+    )
+    return Plan(federation, rehearse(few, federation, filter(None, counts)), data)
 
 
 def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, Known]:

@@ -68,12 +68,17 @@ class Compute:
         return torch.amp.GradScaler(self.torch_device.type, enabled=self.precision == "float16")
 
     def place(self, network: nn.Module) -> nn.Module:
-        """Move a network to the device, in place."""
+        """Move a network to the device, in place.
+
+        Raises:
+            UserError: it is to be compiled, and nothing can be here.
+        """
         network.to(self.torch_device)
         if self.channels_last:
             for parameter in network.parameters():
                 parameter.data = self._laid_out(parameter.data)
         if self.compile:
+            _check_compiler(self.torch_device)
             network.compile()
         return network
 
@@ -85,3 +90,15 @@ class Compute:
     def _laid_out(self, tensor: Tensor) -> Tensor:
         layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(tensor.ndim)
         return tensor if layout is None else tensor.contiguous(memory_format=layout)
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Compile a sum, which takes the same compiler as a network."""
+    try:
+        torch.compile(torch.add)(torch.zeros(2, device=device), 1)
+    except Exception as error:
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"compile is true, and nothing can be compiled for {device.type} here ({line}); install a C++ compiler "
+            "such as g++, or set compile to false"
+        ) from error

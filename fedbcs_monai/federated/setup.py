@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedbcs_monai.config import ONE_STRUCTURE, build, components, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.errors import UserError, explained
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation
 from fedbcs_monai.federated.aggregator import Aggregator, aggregator_of
 from fedbcs_monai.federated.compute import Compute
@@ -68,8 +68,15 @@ class Federation:
         return State(0, detached(self.network.state_dict()), {})
 
 
-def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
+def set_up(
+    config: Mapping[str, Any], watch: Watch | None = None, data: Mapping[str, SiteData] | None = None
+) -> Federation:
     """Build everything that a federation in one process needs; reads the training cases.
+
+    Args:
+        config: of `load_config`.
+        watch: hears of progress.
+        data: the sites, instead of those of the site list.
 
     Raises:
         UserError: a key that is missing or wrong, or data that cannot be trained on.
@@ -77,8 +84,8 @@ def set_up(config: Mapping[str, Any], watch: Watch | None = None) -> Federation:
     watch = watch or Watch()
     require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
     require_all(config)
-    data = sites_of(config)
-    method: Method = build(config, "method")
+    data = sites_of(config) if data is None else data
+    method = method_of(config)
     pool = pooling(config)
     compute = compute_of(config)
     network = build_network(config, compute)
@@ -147,7 +154,7 @@ def set_up_site(config: Mapping[str, Any], name: str, watch: Watch | None = None
     samples = samples_of(config, data[name])
     styles = telling(config, segmentation, [data[name]])
     site = build_site(config, name, samples, network, compute, [followed], styles, watch or Watch())
-    return OneSite(build(config, "method"), site, parts["test"], data[name])
+    return OneSite(method_of(config), site, parts["test"], data[name])
 
 
 def set_up_server(config: Mapping[str, Any]) -> Aggregator:
@@ -158,7 +165,7 @@ def set_up_server(config: Mapping[str, Any]) -> Aggregator:
     """
     require_all(config)
     network = build_network(config, compute_of({**config, "device": "cpu", "compile": False}))
-    method: Method = build(config, "method")
+    method = method_of(config)
     return aggregator_of(method, network, State(0, detached(network.state_dict()), {}))
 
 
@@ -170,6 +177,22 @@ def require_all(config: Mapping[str, Any]) -> None:
     """
     require(config, FEDERATION, "put configs/federation.yaml into its `stack`")
     require(config, TASK, "put bundle/configs/train.json into its `stack`")
+
+
+def method_of(config: Mapping[str, Any]) -> Method:
+    """The configured method.
+
+    Raises:
+        UserError: it is none.
+    """
+    method = build(config, "method")
+    if not isinstance(method, Method):
+        raise UserError(f"method: {_described(config['method'])} is no federated method; name one, such as FedAvg")
+    return method
+
+
+def _described(content: Any) -> str:
+    return str(content.get("_target_", content) if isinstance(content, Mapping) else content)
 
 
 def sites_of(config: Mapping[str, Any]) -> dict[str, SiteData]:
@@ -242,14 +265,30 @@ def telling(
 
 
 def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
-    """A site's training samples, read."""
-    return Samples(
-        site.items("train", config["fold"]),
-        preprocessing=build(config, "preprocessing"),
-        slicing=build(config, "slicing") if config.get("slicing") else None,
-        augmentation=build(config, "augmentation") if config.get("augmentation") else None,
-        cache=config["cache"],
-    )
+    """A site's training samples, read.
+
+    Raises:
+        UserError: what goes wrong with a transform, or cases of which `slicing` leaves no sample.
+    """
+    items, (preprocessing, slicing, augmentation) = site.items("train", config["fold"]), transforms_of(config)
+    with explained(f"{site.name}: its cases do not go through `preprocessing` and `slicing`"):
+        samples = Samples(items, preprocessing, slicing, augmentation, cache=config["cache"], seed=config["seed"])
+    if items and not samples:
+        raise UserError(f"{site.name}: `slicing` leaves no sample of {len(items)} training cases; are labels empty?")
+    return samples
+
+
+def transforms_of(config: Mapping[str, Any]) -> list[Any]:
+    """`preprocessing`, `slicing` and `augmentation`; None where nothing is to be done.
+
+    Raises:
+        UserError: one of them is no transform.
+    """
+    found = [build(config, key) if config.get(key) else None for key in ("preprocessing", "slicing", "augmentation")]
+    for key, transform in zip(("preprocessing", "slicing", "augmentation"), found, strict=True):
+        if transform is not None and not callable(transform):
+            raise UserError(f"{key}: {_described(config[key])} is no transform; give one, with its `_target_`")
+    return found
 
 
 def pooling(config: Mapping[str, Any]) -> Callable[[Sequence[Samples]], Pooled] | None:
@@ -289,7 +328,9 @@ def optimizer_of(config: Mapping[str, Any]) -> Callable[[Iterable[Tensor]], Opti
     """From parameters to the configured optimizer."""
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        made: Optimizer = build(config, "optimizer", params=list(parameters))
+        made = build(config, "optimizer", params=list(parameters))
+        if not isinstance(made, Optimizer):
+            raise UserError(f"optimizer: {_described(config['optimizer'])} is no optimizer of torch")
         return made
 
     return optimizer
@@ -341,7 +382,10 @@ def compute_of(config: Mapping[str, Any]) -> Compute:
 def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors | None = None) -> Segmenter:
     """The configured network on its device, with given weights or those that the seed draws."""
     torch.manual_seed(config["seed"])
-    network: Segmenter = build(config, "network_def")
+    network = build(config, "network_def")
+    if not isinstance(network, Segmenter):
+        made = _described(config["network_def"])
+        raise UserError(f"network_def: {made} makes no Segmenter; fedbcs_monai.networks.build_segmenter does")
     if network.classes != 2:
         raise UserError(f"network_def has {network.classes} channels of logits: {ONE_STRUCTURE}; build it with 2")
     if weights is not None:

@@ -118,7 +118,7 @@ class Segmenter(nn.Module):
         self.encoder_levels = tuple(levels[name] for name in encoder)
         self.decoder_levels = tuple(levels[name] for name in decoder)
         self.bottleneck_level = levels[bottleneck]
-        self.multiple = multiple
+        self.in_channels, self.spatial_dims, self.multiple = in_channels, spatial_dims, multiple
         self.least = list(self.bottleneck_level.stride)
         self.classes = levels[""].channels
         for name in recalibrate:
