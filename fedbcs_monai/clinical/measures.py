@@ -9,6 +9,7 @@ from scipy import ndimage
 from fedbcs_monai.clinical.facts import NOTHING, Facts
 from fedbcs_monai.clinical.source import Source
 
+_THICKER = 1.2  # an axis whose steps are longer than all others' by a fifth is the one that slices follow
 MOST_FOREGROUND = 0.9  # nothing that is segmented here fills nine tenths of an image
 
 
@@ -32,18 +33,19 @@ def measures(mask: NDArray[np.uint8], probabilities: NDArray[np.float32], source
     return {"foreground_fraction": float((mask > 0).mean()), "classes": each}
 
 
-def warnings(mask: NDArray[np.uint8], source: Source, made_for: Facts = NOTHING) -> list[str]:
+def warnings(mask: NDArray[np.uint8], source: Source, made_for: Facts = NOTHING, cut: str = "") -> list[str]:
     """What is unusual about a mask or its image, one sentence each.
 
     Args:
         mask: class numbers on the grid of the source.
         source: the image.
-        made_for: what the model states; where it says no plane, axial.
+        made_for: what the model states; where it says no plane, that of `cut`, and without one axial.
+        cut: the plane in which the model cuts every volume, as in `plane_of`.
     """
     foreground = mask > 0
     found = [*source.notes, *warnings_of_fraction(float(foreground.mean()))]
     if source.affine is not None:
-        found += _kind_warnings(source.affine, source, made_for) + _volume_warnings(foreground, source)
+        found += _kind_warnings(source.affine, source, made_for, cut) + _volume_warnings(foreground, source)
     return found
 
 
@@ -54,9 +56,22 @@ def warnings_of_fraction(foreground: float) -> list[str]:
     return [f"{foreground:.0%} of the image was marked"] if foreground > MOST_FOREGROUND else []
 
 
-def plane_of(affine: NDArray[np.float64]) -> str:
-    """The plane that the slices along the last axis lie nearest to."""
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
+def plane_of(affine: NDArray[np.float64], cut: str = "") -> str:
+    """The plane that the slices of a volume lie nearest to.
+
+    Args:
+        affine: from voxels to RAS in mm.
+        cut: the plane in which a model cuts every volume, so that the order of the file's axes does not matter: the
+            slices are then those of the thickest axis, and of this plane where no axis is clearly the thickest.
+            Empty: the slices follow the last axis of the file.
+    """
+    axis, directions = 2, affine[:3, :3]
+    if cut:
+        steps = np.linalg.norm(directions, axis=0)
+        axis = int(steps.argmax())
+        if np.count_nonzero(steps * _THICKER > steps[axis]) > 1:
+            return cut
+    normal = np.cross(directions[:, axis - 2], directions[:, axis - 1])
     return ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
 
 
@@ -81,10 +96,11 @@ def _size(count: int, source: Source) -> dict[str, float]:
     return {"volume_ml": float(count * voxel_mm3 / 1000)}
 
 
-def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: Facts) -> list[str]:
-    found, plane, trained = [], plane_of(affine), made_for.plane or "axial"
+def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: Facts, cut: str) -> list[str]:
+    found, plane, trained = [], plane_of(affine, cut), made_for.plane or cut or "axial"
     if plane != trained:
-        found.append(f"the slices along the last axis are {plane}; a model trained on {trained} slices may fail")
+        which = "its slices" if cut else "the slices along the last axis"
+        found.append(f"{which} are {plane}; a model trained on {trained} slices may fail")
     modality = source.series.modality if source.series is not None else ""
     if modality and made_for.modality not in ("", modality):
         found.append(f"it is {modality}, and this model was made for {made_for.modality}")

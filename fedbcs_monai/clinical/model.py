@@ -13,7 +13,7 @@ from monai.transforms import AsDiscreted, Compose, LoadImaged
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbcs_monai.clinical.bundle.configs import classes_of, reads_pictures
+from fedbcs_monai.clinical.bundle.configs import classes_of, cut_plane, reads_pictures
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import Segmentation
 from fedbcs_monai.evaluation.familiarity import Known
@@ -51,6 +51,11 @@ class Model:
     def classes(self) -> list[str]:
         """The names of the classes, background first."""
         return classes_of(self.trained.config)
+
+    @property
+    def cut(self) -> str:
+        """The plane in which it cuts every volume; empty: along the last axis of the file."""
+        return cut_plane(self.trained.config)
 
     def probabilities(self, image: MetaTensor) -> Tensor:
         """Probability of every class on the image's own grid, (K, X, Y, Z) or (K, H, W).

@@ -110,7 +110,7 @@ class Predictor:
         each = np.asarray(probabilities.cpu())
         statistics = {**self.named(measures(mask, each, source)), **statistics_of(distances_sd())}
         probability = each[1] if len(each) == 2 else 1 - each[0]
-        found = warnings(mask, source, self.facts) + warnings_of_distance(distances_sd())
+        found = warnings(mask, source, self.facts, self.models[0].cut) + warnings_of_distance(distances_sd())
         return Prediction(mask, source.affine, statistics, found, probability, source)
 
     def probabilities(self, source: Source) -> Tensor:

@@ -114,8 +114,10 @@ class CaseScorer:
 
     def look(self) -> NDArray[np.uint8]:
         """A picture of the first case, (H, W, 3); of a volume its middle slice."""
-        image = _applied(self.segmentation.reading, {"image": self.items[0]["image"]})["image"]
-        return _displayed(_axial(image, image, image.shape[-1] // 2))
+        item = self.items[0]
+        image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
+        axis = slice_axis(self.segmentation.prepare(item)["image"])
+        return _displayed(_slice(image, image, axis, image.shape[1:][axis] // 2))
 
     def _case(self, item: Item) -> tuple[dict[str, Any], Tensor]:
         if item["case"] not in self._kept:
@@ -130,15 +132,19 @@ class CaseScorer:
         mask = self._mask(network, item)
         spacing = spacing_mm(case["image"])
         distances = (np.nan, np.nan) if spacing is None else surface_distances(mask, reference, spacing)
-        per_slice = slice_dice(mask, reference) if mask.ndim == 3 else float("nan")
+        per_slice = float("nan")
+        if mask.ndim == 3:
+            per_slice = slice_dice(*(part.movedim(slice_axis(case["image"]), -1) for part in (mask, reference)))
         return CaseScore(item["case"], dice(mask, reference), *distances, per_slice)
 
     def _example(self, network: nn.Module, item: Item) -> Example:
-        reference, mask = self._case(item)[1], self._mask(network, item)
+        case, reference = self._case(item)
+        mask = self._mask(network, item)
         image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
-        at = int(reference.sum((0, 1)).argmax()) if reference.ndim == 3 else 0
-        truth, prediction = (_axial(part[None], image, at)[0] for part in (reference, mask))
-        picture = _displayed(_axial(image, image, at))
+        axis = slice_axis(case["image"])
+        at = int(reference.movedim(axis, 0).flatten(1).sum(1).argmax()) if reference.ndim == 3 else 0
+        truth, prediction = (_slice(part[None], image, axis, at)[0] for part in (reference, mask))
+        picture = _displayed(_slice(image, image, axis, at))
         return Example(item["case"], picture, truth > 0, prediction > 0, dice(mask, reference))
 
 
@@ -148,6 +154,18 @@ def spacing_mm(image: Tensor) -> list[float] | None:
         return None
     affine = np.asarray(image.meta["original_affine"], dtype=float)
     return [float(step) for step in np.linalg.norm(affine[:3, :3], axis=0)]
+
+
+def slice_axis(image: Tensor) -> int:
+    """Which axis of its file the last axis of a preprocessed image follows: the one that slices are cut along.
+
+    Of a picture -1, and of a volume without a file behind it too.
+    """
+    if image.ndim != 4 or not isinstance(image, MetaTensor) or "original_affine" not in image.meta:
+        return -1
+    directions = np.asarray(image.meta["original_affine"], dtype=float)[:3, :3]
+    last = np.asarray(image.affine, dtype=float)[:3, 2]
+    return int(np.abs(last @ directions / np.linalg.norm(directions, axis=0)).argmax())
 
 
 def _applied(transform: Transform, item: dict[str, Any]) -> Any:
@@ -160,11 +178,12 @@ def _applied(transform: Transform, item: dict[str, Any]) -> Any:
         raise mendable from None
 
 
-def _axial(part: Tensor, image: MetaTensor, at: int) -> NDArray[Any]:
+def _slice(part: Tensor, image: MetaTensor, axis: int, at: int) -> NDArray[Any]:
     """A picture as it is, or slice ``at`` of a volume (C, H, W, D) with the patient's right to the left, front up."""
     if part.ndim == 3:
         return np.asarray(part)
-    volume = MetaTensor(torch.as_tensor(np.asarray(part))[..., at : at + 1].float(), affine=image.affine)
+    thin = torch.as_tensor(np.asarray(part)).movedim(axis % 3 + 1, 0)[at : at + 1].movedim(0, axis % 3 + 1)
+    volume = MetaTensor(thin.float(), affine=image.affine)
     turned = Orientation(axcodes="LPS", labels=(("L", "R"), ("P", "A"), ("I", "S")))(volume)
     flat = np.asarray(turned).squeeze(int(np.argmin(turned.shape[1:])) + 1)
     return np.moveaxis(flat, 1, 2)

@@ -44,7 +44,7 @@ def small(prostate_sites: Path, nuclei_sites: Path) -> dict[str, Small]:
             },
             inference={
                 "network_def::network::features": WIDTHS,
-                "preprocessing::transforms::3::spatial_size": [32, 32, -1],
+                "preprocessing::transforms::4::spatial_size": [32, 32, -1],
             },
             sites=prostate_sites,
         ),

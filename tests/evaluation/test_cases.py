@@ -98,6 +98,41 @@ def test_distances_are_millimetres(tmp_path, shift, millimetres):
     assert score.slice_dice == pytest.approx(score.dice)  # each of the four slices that are not empty
 
 
+def test_scores_and_examples_do_not_depend_on_how_a_volume_is_stored(tmp_path):
+    """Slices along the first axis, and reversed, are the slices that they are along the last."""
+    shift, sides = 3, {}
+    item, label = volume(tmp_path, affine=FLIPPED)
+    moved = np.roll(label, shift, 0)
+    moved[:, :, 4] = label[:, :, 4]  # slices differ in their Dice
+    moved[0, 0, 2] = 1  # and one has most reference
+    way = np.array([[1, -1], [2, 1], [0, -1]])
+    for name, turn in {"canonical": None, "turned": way}.items():
+        affine = FLIPPED if turn is None else FLIPPED @ nibabel.orientations.inv_ornt_aff(way, label.shape)
+        for file, array in {"image": 100 * label, "label": moved}.items():
+            array = array.astype(np.int16)
+            kept = array if turn is None else nibabel.orientations.apply_orientation(array, way)
+            nibabel.save(nibabel.Nifti1Image(kept, affine), item[file])
+        scorer = CaseScorer(segmentation(), [item])
+        sides[name] = (*scorer.scores(Threshold()), *scorer.examples(Threshold(), 1), scorer.look())
+    (first, seen, look), (second, shown, glance) = sides.values()
+    assert first == second
+    assert first.slice_dice == pytest.approx((2 * 13 / 16 + 2 * 156 / (192 + 193) + 1) / 4)
+    assert np.array_equal(seen.image, shown.image)
+    assert np.array_equal(seen.truth, shown.truth)
+    assert np.array_equal(seen.prediction, shown.prediction)
+    assert np.array_equal(look, glance)
+
+
+@pytest.mark.parametrize("slices", [12, 20])
+def test_volumes_as_the_synthetic_sites_store_them_are_not_touched(tmp_path, slices):
+    """Made-up and published prostates run left, back, head: turning them changes no bit."""
+    array = np.random.default_rng(0).integers(0, 900, (36, 28, slices)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(array, FLIPPED), tmp_path / "image.nii.gz")
+    item = {"image": str(tmp_path / "image.nii.gz")}
+    plain = segmentation(**{"preprocessing::transforms::0": "@reading"})
+    assert torch.equal(*(made.prepare(item)["image"].as_tensor() for made in (segmentation(), plain)))
+
+
 def test_a_case_is_read_once(tmp_path):
     item, _ = volume(tmp_path)
     scorer = CaseScorer(segmentation(), [item])

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from fedbcs_monai.config import Config
+from fedbcs_monai.config import Config, components
 from fedbcs_monai.keys import KEYS
 
 SLICES = "fedbcs_monai.data.NeighbouringSlicesInferer"
+
+PLANES = {"L": "sagittal", "R": "sagittal", "P": "coronal", "A": "coronal", "I": "axial", "S": "axial"}
+"""Of slices, by the side of the patient that they follow each other towards."""
 
 _OF_EACH_KEY = ("mode", "padding_mode", "align_corners", "anti_aliasing", "dtype")
 """Arguments of MONAI's transforms that may be lists, one entry a key."""
@@ -73,11 +76,25 @@ def reads_pictures(config: Mapping[str, Any]) -> bool:
     return "PictureReader" in json.dumps(config["reading"])
 
 
+def cut_plane(config: Mapping[str, Any]) -> str:
+    """The plane in which a model cuts every volume; empty where it goes along the last axis of each file.
+
+    A configuration that turns volumes to one orientation (`Orientationd`) cuts them all alike.
+    """
+    codes = [str(step.get("axcodes") or "") for _, step in components(config["preprocessing"]) if _turns(step)]
+    return PLANES.get(codes[-1][-1:], "") if codes else ""
+
+
+def _turns(step: Mapping[str, Any]) -> bool:
+    return str(step["_target_"]).rpartition(".")[2] == "Orientationd"
+
+
 def _flat(compose: Mapping[str, Any], config: Mapping[str, Any]) -> list[Any]:
-    """Transforms one after the other, with those of `reading` in its place."""
+    """Transforms one after the other, with those of `reading` in its place and those of nested compositions."""
     steps: list[Any] = []
     for step in compose["transforms"]:
-        steps += _flat(config["reading"], config) if step == "@reading" else [step]
+        inner = config["reading"] if step == "@reading" else step
+        steps += _flat(inner, config) if isinstance(inner, Mapping) and "transforms" in inner else [inner]
     return steps
 
 

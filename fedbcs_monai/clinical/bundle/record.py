@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedbcs_monai.clinical.bundle.configs import cut_plane
 from fedbcs_monai.clinical.measures import plane_of
 from fedbcs_monai.data import SiteData, read_sites
 from fedbcs_monai.data.check import read_image
@@ -35,7 +36,7 @@ class Record(NamedTuple):
     modalities: frozenset[str]
     """That the site list names."""
     planes: frozenset[str]
-    """Of slices along the last axis, of the first training image of every site; empty of pictures."""
+    """Of the slices of the first training image of every site; empty of pictures."""
     data_sha256: Mapping[str, str]
     """Of each site, over its images and labels. Like the two before, empty if the site list is not at hand."""
     versions: Mapping[str, str]
@@ -62,7 +63,7 @@ def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
     summary = _json(folder / "summary.json")
     environment = _json(folder / "environment.json")
     sites = _sites(config)
-    planes = _planes(sites, config["fold"])
+    planes = _planes(sites, config["fold"], cut_plane(config))
     try:
         return Record(
             name=str(summary["name"]),
@@ -117,10 +118,10 @@ def _sites(config: Mapping[str, Any]) -> Mapping[str, SiteData]:
         return {}
 
 
-def _planes(sites: Mapping[str, SiteData], fold: int) -> frozenset[str]:
+def _planes(sites: Mapping[str, SiteData], fold: int, cut: str) -> frozenset[str]:
     firsts = (site.items("train", fold)[:1] for site in sites.values())
     affines = (read_image(Path(item["image"])).affine for first in firsts for item in first)
-    return frozenset(plane_of(affine) for affine in affines if affine is not None)
+    return frozenset(plane_of(affine, cut) for affine in affines if affine is not None)
 
 
 def _digest(site: SiteData) -> str:
