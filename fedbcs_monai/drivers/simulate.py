@@ -158,7 +158,8 @@ def _test(config: Mapping[str, Any], federation: Federation, run: Run) -> None:
         for name, site in federation.data.items()
     }
     trained = [name for name, count in counts.items() if count["train"]]
-    run.finish(type(federation.method).__name__, scores, trained, counts)
+    asked = [site.name for site in federation.sites]
+    run.finish(type(federation.method).__name__, scores, trained, counts, asked)
 
 
 def _scores(weights: Path, federation: Federation, run: Run, examples: int) -> list[tuple[str, CaseScore]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -13,12 +14,32 @@ from scipy.special import stdtrit
 MISSING = "–"
 
 
+def mean_of(count: int) -> str:
+    """What stands for a case's name where a site tells only the mean of so many cases."""
+    return f"mean of {count}"
+
+
+def cases_in(case: str) -> int:
+    """How many cases a row of scores stands for, by the name in it.
+
+    >>> cases_in(mean_of(6)), cases_in("0a1b2c3d")
+    (6, 1)
+    """
+    count = re.fullmatch(r"mean of (\d+)", case)
+    return int(count[1]) if count else 1
+
+
 class Score(NamedTuple):
-    """What one test case scored; a value that is not finite means the score is undefined for this case."""
+    """What one test case scored, or several on average; a value that is not finite means the score is undefined."""
 
     site: str
     case: str
     value: float
+
+    @property
+    def cases(self) -> int:
+        """How many cases this is the mean of."""
+        return cases_in(self.case)
 
 
 class Spread(NamedTuple):
@@ -30,9 +51,23 @@ class Spread(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A difference and the ends of its interval."""
+    """A difference and the ends of its interval; without an interval they are NaN."""
 
     value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """How far one method lies above another: over repeated runs, and over test cases with the runs as they are.
+
+    `sd` is the standard deviation over `repeats` runs that both have, NaN with fewer than two; `low` and `high` are the
+    ends of the interval over test cases alone, NaN where there is none.
+    """
+
+    value: float
+    sd: float
+    repeats: int
     low: float
     high: float
 
@@ -104,19 +139,23 @@ def paired_bootstrap(
     """How far the AVG of `a` lies above that of `b`, with the percentile interval of a paired bootstrap.
 
     Cases are drawn with replacement within each site, the same ones for `a` and `b`; cases that either lacks are left
-    out. The interval tells what another choice of test cases could have given, not another training. A site with one
-    case adds nothing to its width. Without a common case at one of the sites everything is NaN, as their AVG is.
+    out. The interval tells what another choice of test cases could have given, not another training. Where a site has
+    fewer than two of them, or tells only a mean, there is no interval. Without a common case at one of the sites
+    everything is NaN, as their AVG is.
     """
     gains = _paired_gains(a, b, unseen)
     if not gains or not all(gains.values()):
         return Interval(math.nan, math.nan, math.nan)
+    value = float(np.mean([np.mean(gain) for gain in gains.values()]))
+    if any(len(gain) < 2 for gain in gains.values()):
+        return Interval(value, math.nan, math.nan)
     generator = np.random.default_rng(seed)
     drawn = np.zeros(resamples)
     for gain in gains.values():
         picks = generator.integers(0, len(gain), size=(resamples, len(gain)))
         drawn += np.asarray(gain)[picks].mean(axis=1) / len(gains)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(np.mean([np.mean(gain) for gain in gains.values()])), float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
 def _paired_gains(a: Iterable[Score], b: Iterable[Score], unseen: Collection[str]) -> dict[str, list[float]]:
@@ -130,15 +169,18 @@ def _paired_gains(a: Iterable[Score], b: Iterable[Score], unseen: Collection[str
     return gains
 
 
-Value = float | str | Spread | Interval
+Value = float | str | Spread | Interval | Difference
 
 
 class Column(NamedTuple):
-    """A column of a table: which end of it is better ("" ranks nothing) and how many digits it shows."""
+    """A column of a table: which end of it is better ("" ranks nothing), how many digits it shows, and of how many test
+    cases its numbers are (0: of none).
+    """
 
     name: str
     better: Literal["high", "low", ""] = ""
     digits: int = 1
+    cases: int = 0
 
 
 LATEX = str.maketrans(
@@ -249,11 +291,9 @@ class Table:
 
     def _parts(self, index: int) -> Sequence[str]:
         values = [row[index] for row in (*self.rows, *self.apart)]
-        if any(isinstance(value, Interval) for value in values):
-            return ["", "low", "high"]
-        if any(isinstance(value, Spread) and math.isfinite(value.sd) for value in values):
-            return ["", "sd"]
-        return [""]
+        spread = any(isinstance(value, Spread | Difference) and math.isfinite(value.sd) for value in values)
+        interval = any(isinstance(value, Interval | Difference) for value in values)
+        return ["", *(["sd"] if spread else []), *(["low", "high"] if interval else [])]
 
 
 def with_columns(
@@ -280,14 +320,17 @@ def text(value: Value, digits: int = 1) -> str:
 
     >>> text(Spread(81.25, 0.5, 3)), text(Interval(-1.0, -2.04, 0.0)), text(math.nan)
     ('81.2 ± 0.5', '−1.0 [−2.0, 0.0]', '–')
+    >>> text(Difference(7.8, 7.9, 3, 7.0, 8.6))
+    '+7.8 ± 7.9 [7.0, 8.6]'
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, Interval):
+    sd = value.sd if isinstance(value, Spread | Difference) else math.nan
+    spread = f" ± {_fixed(sd, digits)}" if math.isfinite(sd) else ""
+    if isinstance(value, Interval | Difference):
         ends = f" [{_fixed(value.low, digits)}, {_fixed(value.high, digits)}]" if math.isfinite(value.low) else ""
-        return f"{signed(value.value, digits)}{ends}" if math.isfinite(value.value) else MISSING
+        return f"{signed(value.value, digits)}{spread}{ends}" if math.isfinite(value.value) else MISSING
     if isinstance(value, Spread):
-        spread = f" ± {_fixed(value.sd, digits)}" if math.isfinite(value.sd) else ""
         return _fixed(value.mean, digits) + spread
     return _fixed(value, digits)
 
@@ -309,7 +352,7 @@ def _number(value: Value) -> float:
         return math.nan
     if isinstance(value, Spread):
         return value.mean
-    return value.value if isinstance(value, Interval) else value
+    return value.value if isinstance(value, Interval | Difference) else value
 
 
 def _plain(value: Value, part: str) -> str:

@@ -95,19 +95,25 @@ class Run:
         scores: Iterable[tuple[str, str, CaseScore]],
         trained: Iterable[str],
         counts: Mapping[str, Mapping[str, int]],
+        asked: Iterable[str],
     ) -> None:
         """Write ``scores.csv`` and ``summary.json``, which also says of each site in which rounds it did not train.
+
+        A site that took part in no round is absent from all of them, and no model was trained on it: it is unseen.
 
         Args:
             method: what a run without a name goes by.
             scores: (model, site, score) of every test case.
-            trained: the sites that trained.
+            trained: the sites with training cases.
             counts: of every site, its cases in each part.
+            asked: who was to train, also those that never answered.
         """
         self.journal.write_scores(scores)
         every = set(range(1, self.point.state.round + 1))
         on_test = self.point.history.get("best_on_test")
-        missed = {site: sorted(every - rounds) for site, rounds in self.journal.took_part().items()}
+        took_part = {**{site: set[int]() for site in asked}, **self.journal.took_part()}
+        missed = {site: sorted(every - rounds) for site, rounds in took_part.items()}
+        never = {site for site, rounds in took_part.items() if not rounds}
         self.journal.write_json(
             "summary.json",
             {
@@ -116,7 +122,7 @@ class Run:
                 "rounds": self.point.state.round,
                 "selected_round": self.point.history["best"]["round"],
                 "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
-                "unseen": sorted(set(counts) - set(trained)),
+                "unseen": sorted(set(counts) - (set(trained) - never)),
                 "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
                 "seconds": self.point.history["seconds"],
                 "peak_bytes": peak_bytes(),

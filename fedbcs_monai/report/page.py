@@ -110,10 +110,11 @@ def _unfinished(runs: Sequence[Run]) -> list[str]:
 def _absences(runs: Sequence[Run]) -> list[str]:
     """Which sites did not take part in which rounds."""
     return [
-        f"{run.name}: {site} did not take part in {'rounds' if len(missed) > 1 else 'round'} {spans(missed)}."
+        f"{run.name}: {site} took part in no round."
+        if len(missed) == run.rounds_done
+        else f"{run.name}: {site} did not take part in {'rounds' if len(missed) > 1 else 'round'} {spans(missed)}."
         for run in runs
-        for site, rounds in run.curves.get("seconds", {}).items()
-        if (missed := [n for n in range(1, run.rounds_done + 1) if n not in rounds])
+        for site, missed in run.absent.items()
     ]
 
 

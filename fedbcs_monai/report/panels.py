@@ -43,6 +43,8 @@ def case_panels(compared: Comparison) -> list[Panel]:
             for arm in compared.scored
         ]
         title = f"{site} (unseen)" if site in compared.unseen else site
+        told = {score.cases for scores in cases.values() for score in scores if score.site == site}
+        title += f": only the mean of {max(told)} cases" if told and min(told) > 1 else ""
         panels.append(Panel(title, strip_chart(strips, x, f"Dice of every test case at {site}, in percent")))
     return panels
 

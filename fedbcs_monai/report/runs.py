@@ -53,6 +53,7 @@ class Summary(NamedTuple):
     seconds: float
     peak_bytes: float
     sites: dict[str, Counts]
+    absent: dict[str, list[int]]
 
 
 class Example(NamedTuple):
@@ -113,6 +114,23 @@ class Run:
             if re.fullmatch("[0-9a-f]{8}", score.case):
                 cases.setdefault(score.site, set()).add(score.case)
         return cases
+
+    @property
+    def scored_cases(self) -> dict[str, int]:
+        """How many test cases were scored at each site, also where it told only their mean."""
+        counts: dict[str, int] = {}
+        for score in self.scores.get(("selected", "dice"), ()):
+            counts[score.site] = counts.get(score.site, 0) + score.cases
+        return counts
+
+    @property
+    def absent(self) -> dict[str, list[int]]:
+        """The rounds in which each site did not take part, of those that did not take part in all."""
+        took_part = self.curves.get("seconds", {})
+        every = range(1, self.rounds_done + 1)
+        missed = {site: [n for n in every if n not in rounds] for site, rounds in took_part.items()}
+        known = self.summary.absent if self.summary else {}
+        return {site: rounds for site, rounds in {**missed, **known}.items() if rounds}
 
     @property
     def validation(self) -> float:
@@ -201,6 +219,7 @@ def _read_summary(path: Path) -> Summary:
             seconds=float(found.get("seconds", math.nan)),
             peak_bytes=float(math.nan if found.get("peak_bytes") is None else found["peak_bytes"]),
             sites={site: Counts(of["train"], of["val"], of["test"]) for site, of in found["sites"].items()},
+            absent={site: list(rounds) for site, rounds in found.get("absent", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}). Run it again.") from None

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from fedbcs_monai.evaluation.tables import Column, Spread, Table, Value, mean_sd, site_means, text, worst_site
 from fedbcs_monai.report.arms import Arm, baseline
 from fedbcs_monai.report.runs import Run
-from fedbcs_monai.report.verdict import Comparison, gain
+from fedbcs_monai.report.verdict import Comparison, gain, seeds_said
 
 
 class Metric(NamedTuple):
@@ -30,6 +30,7 @@ DISTANCES = (
 
 UNEVEN = "Not every row has the same seeds: a difference to {} is taken over those that both have."
 APART = "No seed in common with {}: {}; their difference is between different seeds."
+BRACKETS = "In brackets the 95% interval over test cases alone, with the trainings as they are."
 RECONSTRUCTED = "FedContrast is a reconstruction from its abstract."
 
 
@@ -65,11 +66,13 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], re
     arms = compared.scored
     unseen = [site for site in compared.tested if site in compared.unseen and _known(compared, metric, site)]
     compare = len({arm.label for arm in (*arms, *apart, reference)}) > 1
+    cases = compared.cases
+    every = sum(cases[site] for site in compared.trained)
     columns = [Column("Method")]
-    columns += [Column(site, better, metric.digits) for site in compared.trained]
-    columns += [Column("AVG", better, metric.digits), Column("Worst site", better, metric.digits)]
-    columns += [Column(f"AVG − {reference.label}", "", metric.digits)] if compare else []
-    columns += [Column(f"{site} (unseen)", better, metric.digits) for site in unseen]
+    columns += [Column(site, better, metric.digits, cases[site]) for site in compared.trained]
+    columns += [Column("AVG", better, metric.digits, every), Column("Worst site", better, metric.digits)]
+    columns += [Column(f"AVG − {reference.label}", "", metric.digits, every)] if compare else []
+    columns += [Column(f"{site} (unseen)", better, metric.digits, cases[site]) for site in unseen]
 
     def row(arm: Arm) -> tuple[Value, ...]:
         means = arm.means(metric.key, compared.tested)
@@ -86,7 +89,11 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], re
     table = Table(tuple(columns), tuple(map(row, arms)), tuple(map(row, apart)))
     uneven = any(arm.repeats != reference.repeats for arm in (*arms, *apart))
     apart_from = [arm.label for arm in (*arms, *apart) if not arm.repeats & reference.repeats]
-    said = [_note(compared, metric), UNEVEN.format(reference.label) if uneven else ""]
+    said = [
+        _note(compared, metric),
+        _covered(compared, [*arms, *apart], compare),
+        UNEVEN.format(reference.label) if uneven else "",
+    ]
     said += [APART.format(reference.label, ", ".join(apart_from)) if apart_from else ""]
     return Titled(metric.key, metric.title, table, " ".join(filter(None, said)))
 
@@ -97,12 +104,19 @@ def noted(titled: Titled) -> Titled:
     return titled._replace(note=f"{titled.note} {RECONSTRUCTED}".strip()) if made_up else titled
 
 
+def _covered(compared: Comparison, arms: Sequence[Arm], compare: bool) -> str:
+    """Of how many test cases and of how many seeds the numbers are, and what their spreads and intervals cover."""
+    counts = ", ".join(f"{site} {count}" for site, count in compared.cases.items())
+    return f"Test cases: {counts}. {seeds_said(arms)}" + (f" {BRACKETS}" if compare else "")
+
+
 def _note(compared: Comparison, metric: Metric) -> str:
     said = ["Lower is better."] if not metric.higher_is_better else []
     without = {}
     for arm in compared.scored:
         cases = arm.cases(metric.key)
-        without[arm.label] = f"{sum(not math.isfinite(score.value) for score in cases)} of {len(cases)}"
+        lacking = sum(score.cases for score in cases if not math.isfinite(score.value))
+        without[arm.label] = f"{lacking} of {sum(score.cases for score in cases)}"
     if len(set(without.values())) > 1:
         said.append(f"Cases without a value, left out: {', '.join(f'{label} {of}' for label, of in without.items())}.")
     elif not next(iter(without.values())).startswith("0 "):

@@ -5,10 +5,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from fedbcs_monai.evaluation.tables import Interval, Score, paired_bootstrap, signed, text, worst_site
+from fedbcs_monai.evaluation.tables import (
+    Difference,
+    Score,
+    mean_interval,
+    mean_sd,
+    paired_bootstrap,
+    signed,
+    text,
+    worst_site,
+)
 from fedbcs_monai.report.arms import Arm, baseline
 
 FEW_CASES = 10
+ONE_SEED = "One seed: the spread over seeds is not known."
 
 
 class Comparison(NamedTuple):
@@ -30,6 +40,18 @@ class Comparison(NamedTuple):
         return [site for site in self.sites if site in found]
 
     @property
+    def cases(self) -> dict[str, int]:
+        """How many test cases each tested site has, those of all folds together."""
+        found = {}
+        for site in self.tested:
+            of_fold: dict[int, int] = {}
+            for run in (run for arm in self.scored for run in arm.scored):
+                fold = 0 if site in self.unseen else run.repeat[1]  # an unseen site is the same in every fold
+                of_fold[fold] = max(of_fold.get(fold, 0), run.scored_cases.get(site, 0))
+            found[site] = sum(of_fold.values())
+        return found
+
+    @property
     def trained(self) -> list[str]:
         """The tested sites that took part in training."""
         return [site for site in self.tested if site not in self.unseen]
@@ -45,6 +67,8 @@ class Verdict(NamedTuple):
 def verdict(compared: Comparison) -> Verdict:
     """Say who is ahead, by how much and where not; of one method, how good it is and where it is weakest."""
     arms = [arm for arm in compared.scored if math.isfinite(_avg(arm, compared))]
+    if not arms and compared.scored:
+        return Verdict(_undefined(compared), _caveat(compared.scored, compared))
     if not arms:
         return Verdict(_progress(compared), "Test scores are written when a run ends; the curves below are validation.")
     if len(arms) == 1:
@@ -52,15 +76,39 @@ def verdict(compared: Comparison) -> Verdict:
     return Verdict(_ahead(arms, compared), _caveat(arms, compared))
 
 
-def gain(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> Interval:
-    """How far an arm's AVG lies above the reference's, in points, with its 95% interval over test cases.
+def gain(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> Difference:
+    """How far an arm's AVG lies above the reference's, in points: its spread over runs, its 95% interval over cases.
 
     Taken over the seeds and folds that both have, so that the luck of a seed is on both sides; over all where they
-    have none in common.
+    have none in common, and then without a spread.
     """
     both = arm.repeats & reference.repeats
     found = paired_bootstrap(arm.cases(metric, only=both), reference.cases(metric, only=both), unseen=compared.unseen)
-    return Interval(*(scale * value for value in found))
+    over_runs = mean_sd(gains(arm, reference, compared, metric, scale))
+    value, low, high = (scale * number for number in found)
+    return Difference(value, over_runs.sd, over_runs.repeats, low, high)
+
+
+def gains(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> list[float]:
+    """The same of each run alone, in the order of seed and fold, of those that both have."""
+    each = (
+        paired_bootstrap(
+            arm.cases(metric, only={repeat}), reference.cases(metric, only={repeat}), 1, unseen=compared.unseen
+        ).value
+        for repeat in sorted(arm.repeats & reference.repeats)
+    )
+    return [scale * value for value in each if math.isfinite(value)]
+
+
+def seeds_said(arms: Sequence[Arm]) -> str:
+    """What is known of the spread over seeds."""
+    counts = [len({seed for seed, _ in arm.repeats}) for arm in arms if arm.scored]
+    least, most = min(counts, default=0), max(counts, default=0)
+    if most < 2:
+        folds = any(len(arm.repeats) > 1 for arm in arms)
+        return ONE_SEED + (" ± is the standard deviation over folds." if folds else "")
+    counted = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    return f"± is the standard deviation over runs, of {counted} a method."
 
 
 def _avg(arm: Arm, compared: Comparison) -> float:
@@ -78,6 +126,12 @@ def _progress(compared: Comparison) -> str:
             total = run.config.get("rounds", "an unknown number of")
             parts.append(f"{arm.label} has done {run.rounds_done} of {total} rounds")
     return f"Not finished: {_listed(parts)}."
+
+
+def _undefined(compared: Comparison) -> str:
+    means = [_means(arm, compared) for arm in compared.scored]
+    lacking = [site for site in compared.trained if not all(math.isfinite(of[site]) for of in means)]
+    return f"No mean Dice over all sites: it is not defined at {_listed(lacking or ['any site that trained'])}."
 
 
 def _alone(arm: Arm, compared: Comparison) -> str:
@@ -102,10 +156,11 @@ def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
     difference = gain(leader, other, compared)
     if not math.isfinite(difference.value):
         # Other test cases on each side, as between folds: the averages are known, their paired difference is not.
-        difference = Interval(_avg(leader, compared) - _avg(other, compared), math.nan, math.nan)
+        value = _avg(leader, compared) - _avg(other, compared)
+        difference = difference._replace(value=value)
     runner = None if other is ranked[1] else _paired(ranked[1], reference)[0]
     leader, other = _paired(leader, other)
-    sentence = _lead_sentence(leader, other, difference, compared)
+    sentence = _lead_sentence(leader, other, difference, gains(leader, other, compared), compared)
     if runner:
         sentence += f" Next is {runner.label}, with {text(_avg(runner, compared))}%."
     return sentence + _where_not(leader, other, compared) + _at_unseen([leader, other], compared)
@@ -127,20 +182,38 @@ def _paired(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
     return one, two
 
 
-def _lead_sentence(leader: Arm, other: Arm, difference: Interval, compared: Comparison) -> str:
+def _lead_sentence(
+    leader: Arm, other: Arm, difference: Difference, by_run: Sequence[float], compared: Comparison
+) -> str:
     score = f"{text(_avg(leader, compared))}% mean Dice over {_sites(len(compared.trained))}"
     points = text(abs(difference.value))
-    interval = f"95% interval {text(difference.low)} to {text(difference.high)}"
     if round(difference.value, 1) <= 0:
         return f"{leader.label} and {other.label} are level: {score}."
+    over_runs = mean_interval(by_run)
+    carries = f"95% interval over test cases alone {text(difference.low)} to {text(difference.high)}"
     if not math.isfinite(difference.low):
-        return f"{leader.label} is {points} points above {other.label}, on other test cases: {score}."
-    if difference.low <= 0:
+        carries = f"no interval over test cases: {_why_none(leader, other, compared)}"
+    if len(by_run) > 1:
+        said = f"run by run {_listed([signed(value) for value in by_run])}"
+        carries = f"{said}, 95% interval over runs {text(over_runs.low)} to {text(over_runs.high)}; {carries}"
+    doubts = ["the choice of seeds and folds"] if over_runs.low <= 0 else []
+    doubts += ["the choice of test cases"] if difference.low <= 0 else []
+    if doubts:
         return (
             f"{leader.label} scores highest, {score}, but its {points} points over {other.label} "
-            f"are no more than the choice of test cases can explain ({interval})."
+            f"are no more than {_listed(doubts)} can explain ({carries})."
         )
-    return f"{leader.label} is ahead of {other.label} by {points} points ({interval}): {score}."
+    if len(by_run) < 2 and not math.isfinite(difference.low):
+        return f"{leader.label} is {points} points above {other.label} ({carries}): {score}."
+    return f"{leader.label} is ahead of {other.label} by {points} points ({carries}): {score}."
+
+
+def _why_none(leader: Arm, other: Arm, compared: Comparison) -> str:
+    """Why there is no interval over test cases."""
+    own, others = ({(score.site, score.case) for score in arm.cases("dice")} for arm in (leader, other))
+    if any(not any(at == site for at, _ in own & others) for site in compared.trained):
+        return "no test case is known to be in both"
+    return "a site has one test case, or tells only a mean"
 
 
 def _where_not(leader: Arm, other: Arm, compared: Comparison) -> str:
@@ -160,26 +233,21 @@ def _at_unseen(arms: Sequence[Arm], compared: Comparison) -> str:
 
 
 def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
-    cases = {(score.site, score.case) for arm in arms for score in arm.cases("dice")}
+    cases = compared.cases
     runs, most = min(len(arm.scored) for arm in arms), max(len(arm.scored) for arm in arms)
     counted = "one run" if most == 1 else f"{most} runs" if runs == most else f"{runs} to {most} runs"
-    sentence = f"From {len(cases)} test cases at {_sites(len(compared.tested))} and {counted} a method. "
+    sentence = f"From {sum(cases.values())} test cases at {_sites(len(compared.tested))} and {counted} a method. "
     if len(_ranked(arms)) < len(arms):
         sentence += f"Methods with fewer than {most} runs are not ranked. "
-    few = [site for site in compared.tested if sum(at == site for at, _ in cases) < FEW_CASES]
+    few = [site for site in compared.tested if cases[site] < FEW_CASES]
     if few:
         sentence += f"Fewer than {FEW_CASES} test cases at {_listed(few)}. "
-    undefined = sum(not math.isfinite(score.value) for score in _all_cases(arms))
+    undefined = sum(score.cases for score in _all_cases(arms) if not math.isfinite(score.value))
     if undefined:
         sentence += f"{undefined} undefined {'score is' if undefined == 1 else 'scores are'} left out. "
-    if min(len(arm.scored) for arm in _ranked(arms)) > 1:
-        return sentence + "The interval covers the choice of test cases; ± is the standard deviation over runs."
     if len(arms) > 1:
-        return (
-            sentence
-            + "The interval covers the choice of test cases, not the luck of one training: repeat with other seeds."
-        )
-    return sentence + "Another seed gives other numbers."
+        sentence += "An interval over test cases alone says nothing of another training. "
+    return sentence + seeds_said(_ranked(arms))
 
 
 def _all_cases(arms: Sequence[Arm]) -> list[Score]:

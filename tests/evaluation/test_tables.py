@@ -6,13 +6,16 @@ import pytest
 
 from fedbcs_monai.evaluation.tables import (
     Column,
+    Difference,
     Interval,
     Score,
     Spread,
     Table,
     average,
     case_means,
+    cases_in,
     mean_interval,
+    mean_of,
     mean_sd,
     paired_bootstrap,
     signed,
@@ -88,7 +91,23 @@ def test_bootstrap_interval_holds_the_difference_and_mirrors_when_swapped():
 def test_bootstrap_weighs_sites_alike_whatever_their_cases():
     a = scores("Ash", 1.0) + scores("Birch", 0.5, 0.5, 0.5)
     b = scores("Ash", 0.0) + scores("Birch", 0.5, 0.5, 0.5)
-    assert paired_bootstrap(a, b) == pytest.approx((0.5, 0.5, 0.5))
+    assert paired_bootstrap(a, b).value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("alone", [("Ash", "0a1b2c3d"), ("Ash", mean_of(6))])
+def test_bootstrap_has_no_interval_where_a_site_has_one_case_or_a_mean(alone):
+    """0.2 at Ash and 0.1 at Birch are 0.15; how far another case at Ash would lie is not known."""
+    a, b = ([Score(*alone, ash), *scores("Birch", *birch)] for ash, birch in ((0.7, (0.6, 0.9)), (0.5, (0.5, 0.8))))
+    found = paired_bootstrap(a, b)
+    assert found.value == pytest.approx(0.15)
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+@pytest.mark.parametrize(
+    ("case", "cases"), [("mean of 6", 6), ("mean of 1", 1), ("mean of", 1), ("00000006", 1), ("6", 1)]
+)
+def test_a_row_says_of_how_many_cases_it_is(case, cases):
+    assert cases_in(case) == Score("Ash", case, 0.5).cases == cases
 
 
 def test_bootstrap_leaves_out_unseen_sites():
@@ -159,6 +178,10 @@ def test_a_mean_of_fewer_runs_is_not_ranked_with_the_others():
         (Spread(81.0, 0.51, 3), "81.0 ± 0.5"),
         (Interval(1.3, -0.2, 2.1), "+1.3 [−0.2, 2.1]"),
         (Interval(math.nan, math.nan, math.nan), "–"),
+        (Difference(7.8, 7.9, 3, 7.0, 8.6), "+7.8 ± 7.9 [7.0, 8.6]"),
+        (Difference(7.8, 7.9, 3, math.nan, math.nan), "+7.8 ± 7.9"),
+        (Difference(7.8, math.nan, 1, 7.0, 8.6), "+7.8 [7.0, 8.6]"),
+        (Difference(math.nan, math.nan, 0, math.nan, math.nan), "–"),
         ("FedAvg", "FedAvg"),
     ],
 )
@@ -223,3 +246,8 @@ def test_columns_can_be_put_between():
 
 def test_a_difference_without_an_interval_has_no_brackets():
     assert text(Interval(1.25, math.nan, math.nan)) == "+1.2"
+
+
+def test_csv_keeps_the_spread_over_runs_apart_from_the_interval_over_cases():
+    table = Table((Column("Method"), Column("gain")), (("A", "reference"), ("B", Difference(7.5, 8.0, 3, 7.0, 8.25))))
+    assert table.to_csv() == "Method,gain,gain sd,gain low,gain high\nA,reference,,,\nB,7.5,8,7,8.25\n"

@@ -36,10 +36,11 @@ def opened(folder, resume=False, **changes):
     return run, Aggregator(FedAvg(), run.point.state)
 
 
-def went(folder, ask, resume=False, **changes):
+def went(folder, ask, resume=False, counts=None, asked=("Alder", "Birch"), **changes):
     run, aggregator = opened(folder, resume, **changes)
     run.rounds(aggregator, ask)
-    run.finish("FedAvg", [], ["Alder", "Birch"], {})
+    trained = [site for site in asked if site in (counts or asked)]
+    run.finish("FedAvg", [], trained, counts or {}, asked)
     run.close()
     return json.loads((folder / "summary.json").read_text())
 
@@ -94,6 +95,16 @@ def test_rounds_are_compared_over_the_sites_that_answered_in_both(rounds, wanted
 
 def test_the_summary_says_who_was_absent_when(tmp_path):
     assert went(tmp_path, dices(*[0.5] * 9))["absent"] == {"Birch": [2, 5, 6]}
+
+
+def test_a_site_that_took_part_in_no_round_is_absent_from_all_and_unseen(tmp_path):
+    """Cedar told its cases and never trained, Dogwood never answered at all, Elm is for testing only."""
+    parts = {"train": 4, "val": 1, "test": 2}
+    counts = {"Alder": parts, "Birch": parts, "Cedar": parts, "Elm": {**parts, "train": 0, "val": 0}}
+    asked = ("Alder", "Birch", "Cedar", "Dogwood")
+    summary = went(tmp_path, dices(*[0.5] * 3), rounds=3, counts=counts, asked=asked)
+    assert summary["absent"] == {"Birch": [2], "Cedar": [1, 2, 3], "Dogwood": [1, 2, 3]}
+    assert summary["unseen"] == ["Cedar", "Elm"]
 
 
 def test_a_refusal_is_noted(tmp_path):

@@ -158,3 +158,24 @@ def test_best_on_test_may_be_unknown(make_run, tmp_path):
     summary = json.loads((folder / "summary.json").read_text()) | {"best_on_test": None}
     (folder / "summary.json").write_text(json.dumps(summary))
     assert "<td>–</td>" in write_report([folder], tmp_path / "report.html").read_text()
+
+
+def test_who_did_not_take_part_is_named_also_who_never_did(make_run, tmp_path):
+    folder = make_run("a")
+    summary = json.loads((folder / "summary.json").read_text())
+    absent = {"Ash": [2, 5, 6], "Dogwood": list(range(1, 11))}
+    (folder / "summary.json").write_text(json.dumps({**summary, "absent": absent}))
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "FedAvg: Ash did not take part in rounds 2, 5 to 6." in page
+    assert "FedAvg: Dogwood took part in no round." in page
+
+
+def test_a_site_that_tells_only_a_mean_is_not_drawn_as_one_case(make_run, tmp_path):
+    folder = make_run("a")
+    lines = (folder / "scores.csv").read_text().splitlines()
+    kept = [line for line in lines if ",Ash," not in line]
+    (folder / "scores.csv").write_text("\n".join([*kept, "selected,Ash,test,mean of 12,0.8,,"]) + "\n")
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "Ash: only the mean of 12 cases" in page
+    assert "From 60 test cases at 5 sites" in page
+    assert "Test cases: Ash 12, Birch 16, Cedar 6, Maple 14, Elm 12." in page

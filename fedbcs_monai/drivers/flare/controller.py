@@ -26,6 +26,7 @@ from fedbcs_monai.drivers.flare.post import post_broadcast, read_update
 from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.evaluation.tables import mean_of
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.guards import NUMBERS
@@ -91,6 +92,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self.offload_mib = offload_mib
         self._clients: dict[str, str] = {}  # from a client to the site that it speaks for
         self._counts: dict[str, dict[str, int]] = {}  # from a site to its cases in each part
+        self._registered: set[str] = set()  # every client that has been there
         self._asked = (0, -1)  # the round of the last question and its number there
         self._fetched: set[str] = set()  # clients that have fetched the question that is out
         self._absent: set[str] = set()  # clients that did not answer the last question that they were asked
@@ -209,6 +211,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         Where every site has a network of its own, there is none for them to test.
         """
         clients = [client.name for client in self.engine.get_clients()]
+        self._registered.update(clients)
         there = [client for client in clients if not self._dead(client)]
         if task == "describe" or (task == "test" and not self._alone):
             return there
@@ -248,7 +251,10 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 self._count(update)
                 rows += [(model, update.site, score) for score in scores_in(update)]
         trained = [site for site, counts in self._counts.items() if counts["train"]]
-        run.finish(type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())))
+        silent = {client for client in self._registered if client not in self._clients}
+        run.finish(
+            type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())), {*trained, *silent}
+        )
 
     def _familiarity(self, aggregator: Aggregator) -> None:
         """Learn how cases look at the sites to the selected model, and write it beside that."""
@@ -330,7 +336,7 @@ def scores_in(update: Update) -> list[CaseScore]:
     if not columns:
         means = [float(update.metrics.get(name, math.nan)) for name in names]
         count = int(update.metrics.get("test_cases", 0))
-        return [CaseScore(f"mean of {count}", *means)] if count else []
+        return [CaseScore(mean_of(count), *means)] if count else []
     cases = range(len(next(iter(columns.values()))))
     return [
         CaseScore(str(n + 1), *(columns[name][n] if name in columns else math.nan for name in names)) for n in cases

@@ -5,10 +5,10 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from fedbcs_monai.evaluation.tables import LATEX, Interval, Spread, Value, text
+from fedbcs_monai.evaluation.tables import LATEX, Difference, Interval, Spread, Value, text
 from fedbcs_monai.report.scoreboard import Titled
 
-COLUMNS = ("task", "table", "row", "column", "value", "sd", "repeats", "low", "high", "text")
+COLUMNS = ("task", "table", "row", "column", "value", "sd", "repeats", "low", "high", "cases", "text")
 
 Tables = Mapping[str, Sequence[Titled]]
 """From a task to its tables."""
@@ -33,9 +33,8 @@ def to_csv(tables: Tables) -> str:
         for one in found:
             for row in (*one.table.rows, *one.table.apart):
                 for column, value in zip(one.table.columns[1:], row[1:], strict=True):
-                    writer.writerow(
-                        [task, one.key, text(row[0]), column.name, *_numbers(value), text(value, column.digits)]
-                    )
+                    of = [task, one.key, text(row[0]), column.name]
+                    writer.writerow([*of, *_numbers(value), column.cases or "", text(value, column.digits)])
     return out.getvalue()
 
 
@@ -65,6 +64,8 @@ def _numbers(value: Value) -> Iterator[str]:
         numbers = (math.nan,) * 5
     elif isinstance(value, Spread):
         numbers = (value.mean, value.sd, value.repeats, math.nan, math.nan)
+    elif isinstance(value, Difference):
+        numbers = value
     elif isinstance(value, Interval):
         numbers = (value.value, math.nan, math.nan, value.low, value.high)
     else:

@@ -1,11 +1,11 @@
 """Outside: what a method is worth to a hospital that takes no part, and to the federation without it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fedbcs_monai.evaluation.tables import (
     Column,
-    Interval,
+    Difference,
     Score,
     Table,
     Value,
@@ -15,9 +15,11 @@ from fedbcs_monai.evaluation.tables import (
     paired_bootstrap,
     site_means,
 )
+from fedbcs_monai.report.arms import Arm
 from fedbcs_monai.report.benchmark.results import TaskResults
 from fedbcs_monai.report.runs import Run
-from fedbcs_monai.report.scoreboard import Titled
+from fedbcs_monai.report.scoreboard import BRACKETS, Titled
+from fedbcs_monai.report.verdict import seeds_said
 
 Training = tuple[str, tuple[int, int]]
 """The site that stays outside, and seed and fold."""
@@ -38,7 +40,8 @@ def left_out(results: TaskResults) -> list[Titled]:
     if any(costs):
         columns = _columns(sites, "AVG − trained there")
         rows = [(*row, cost) for row, cost in zip(rows, costs, strict=True)]
-        note += " What staying out costs is counted on the test cases that both have."
+        note += f" What staying out costs is counted on the test cases that both have. {BRACKETS}"
+    note += f" {seeds_said([arm for arms in results.left_out.values() for arm in arms])}"
     title = "Dice in % at a site that stayed outside"
     return [Titled("left_out", title, Table(columns, tuple(rows)), f"{note} {STUDENT}")] if rows else []
 
@@ -100,11 +103,26 @@ def _cost_of_staying_out(sites: Sequence[str], results: TaskResults, label: str)
     inside = next((arm for arm in results.arms if arm.label == label), None)
     if inside is None:
         return ""
-    outside: list[Score] = []
-    there: list[Score] = []
     arms = {site: arm for site in sites for arm in results.left_out[site] if arm.label == label}
-    for site, arm in arms.items():
-        if both := inside.repeats & arm.repeats:
-            outside += [score for score in arm.cases("dice", only=both) if score.site == site]
-            there += [score for score in inside.cases("dice", only=both) if score.site == site]
-    return Interval(*(100 * value for value in paired_bootstrap(outside, there)))
+    within = dict.fromkeys(arms, inside)
+    common = {site: inside.repeats & arm.repeats for site, arm in arms.items()}
+    by_run = [
+        paired_bootstrap(_each_at(arms, only), _each_at(within, only), 1).value
+        for repeat in sorted(set.intersection(*common.values()) if common else ())
+        for only in [{site: {repeat} for site in arms}]
+    ]
+    found = paired_bootstrap(_each_at(arms, common), _each_at(within, common))
+    over_runs = mean_sd(100 * value for value in by_run)
+    value, low, high = (100 * number for number in found)
+    return Difference(value, over_runs.sd, over_runs.repeats, low, high)
+
+
+def _each_at(arms: Mapping[str, Arm], only: Mapping[str, Collection[tuple[int, int]]]) -> list[Score]:
+    """The test cases of each site as an arm of its own scores them, over some of its runs; of no run there are none."""
+    return [
+        score
+        for site, arm in arms.items()
+        if only[site]
+        for score in arm.cases("dice", only=only[site])
+        if score.site == site
+    ]

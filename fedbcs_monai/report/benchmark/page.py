@@ -116,7 +116,7 @@ def _blocks(results: TaskResults) -> list[Block]:
             "Methods compared",
             "Test cases scored once, with the weights that did best on validation cases. AVG is the plain mean over "
             "the sites that trained. Best in bold, second underlined, among rows of as many runs as any has; ± is the "
-            "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases."
+            "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases alone."
             + (BELOW if results.bounds else ""),
             tables.comparison(results),
             charts.overview(results),

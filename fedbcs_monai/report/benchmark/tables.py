@@ -8,7 +8,7 @@ from fedbcs_monai.report.benchmark.published import published
 from fedbcs_monai.report.benchmark.results import TaskResults
 from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.scoreboard import Titled, result_tables, rounds_table
-from fedbcs_monai.report.verdict import Comparison
+from fedbcs_monai.report.verdict import Comparison, seeds_said
 
 ABLATION = {
     (False, False): "neither",
@@ -114,7 +114,8 @@ def cost(results: TaskResults) -> list[Titled]:
     table = Table(columns, tuple(map(row, results.methods.scored)), tuple(map(row, results.bounds)))
     note = (
         "Spread of the trained sites' mean Dice, not ranked: sites may be alike and all poor. Time includes validation "
-        "and depends on what else the machine did; memory is the GPU's, or that of the whole process on a CPU."
+        "and depends on what else the machine did; memory is the GPU's, or that of the whole process on a CPU. "
+        + seeds_said([*results.methods.scored, *results.bounds])
     )
     return [Titled("cost", "Fairness and cost", table, note)]
 

@@ -63,6 +63,7 @@ def test_every_number_of_the_markdown_is_in_the_csv(suite):
     assert {row["task"] for row in rows} == {"nuclei"}
     average = next(row for row in rows if (row["table"], row["row"], row["column"]) == ("dice", "FedAvg", "AVG"))
     assert [float(average[part]) for part in ("value", "sd", "repeats")] == pytest.approx([63.75, 5.3033, 2])
+    assert average["cases"] == "4"
     said = markdown.read_text()
     assert all(row["text"] in said for row in rows)
 
