@@ -15,7 +15,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 from monai.utils import optional_import
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS, LEAST, NAMES, WORKFLOW
+from fedbcs_monai.keys import KEYS, LEAST, NAMES, SWITCHES, TEXTS, WORKFLOW
 
 Config = dict[str, Any]
 
@@ -145,6 +145,7 @@ def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str,
     config = stacked(path, KEYS, overrides)
     if isinstance(config.get("method"), str):
         config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
+    _check_kinds(config)
     if config.get("sites"):
         config["sites"] = str(Path(config["sites"]).absolute())
     _check(config)
@@ -339,6 +340,18 @@ def _method_named(name: str) -> str:
     if name.lower() not in by_lower:
         raise UserError(f"unknown method {name!r}{_nearest(name, names)}")
     return str(by_lower[name.lower()])
+
+
+def _check_kinds(config: Config) -> None:
+    """Refuse a switch that is neither true nor false, and a name or path that is no text."""
+    for key in SWITCHES:
+        value = config.get(key, False)
+        if not is_expression(value) and not isinstance(value, bool):
+            raise UserError(f"{key} is {value!r}: it must be true or false")
+    for key in TEXTS:
+        value = config.get(key)
+        if not isinstance(value, str | Path | None):
+            raise UserError(f"{key} is {value!r}: it must be text, one name or one path")
 
 
 def _check(config: Config) -> None:

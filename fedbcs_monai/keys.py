@@ -56,6 +56,12 @@ NAMES = (
 )
 """Keys of any file whose values are names or paths, so that a NO or a 001 in YAML is text."""
 
+SWITCHES = ("familiarity", "best_on_test", "reset_optimizer", "channels_last", "compile", "cache", "shuffle")
+"""Keys that are true or false."""
+
+TEXTS = ("task", "name", "output", "sites", "leave_out", "device", "precision")
+"""Keys that are one name or path."""
+
 WORKFLOW = {
     "bundle_root": "folder of the bundle",
     "ckpt_dir": "where its weights are",

@@ -190,6 +190,19 @@ def test_numbers_and_switches_stay_what_they_are():
     assert (value_of("null", "leave_out"), value_of("5", "rounds"), value_of("")) == (None, 5, None)
 
 
+@pytest.mark.parametrize("key", ["cache", "compile", "shuffle", "best_on_test", "familiarity", "channels_last"])
+@pytest.mark.parametrize("value", ["maybe", None, 1])
+def test_a_switch_is_true_or_false(key, value):
+    with pytest.raises(UserError, match=f"{key} is {value!r}: it must be true or false"):
+        load_config("nuclei_fedavg", {key: value})
+
+
+@pytest.mark.parametrize("key", ["output", "sites", "device", "precision", "leave_out", "name", "task"])
+def test_a_name_is_one_text(key):
+    with pytest.raises(UserError, match=rf"{key} is \['a'\]: it must be text"):
+        load_config("nuclei_fedavg", {key: ["a"]})
+
+
 # Stacking.
 
 

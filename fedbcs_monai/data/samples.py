@@ -25,7 +25,7 @@ class Samples(Dataset[Drawn]):
     """Training samples of one site.
 
     Where cases are sliced, each is decoded once. Without `cache` what was decoded waits in temporary files
-    (`spilled`): a volume takes as many bytes of disk as it would take of memory, 4 a voxel and 1 more for its label.
+    (`spilled`): a volume takes as many bytes of disk as it would take of memory.
 
     Args:
         data: MONAI dictionaries, one for each case, as `SiteData.items` gives.
