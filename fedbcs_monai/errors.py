@@ -1,7 +1,8 @@
-"""UserError: what the user can mend, finding one that a library has wrapped, and making one of what a library says."""
+"""UserError: what the user can mend, finding one that a library has wrapped, and what to tell of other errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -46,3 +47,22 @@ def _reason(error: BaseException) -> str:
     if line.startswith("Expected more than 1"):  # of torch's batch and instance norm
         return f"a norm sees a single pixel at the bottleneck; take larger images, or network_def::norm group ({line})"
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def discreet_reason(error: Exception) -> str:
+    """What to tell of any error: of one that nobody foresaw its kind and place, as its text may quote a scan.
+
+    >>> discreet_reason(UserError("a.nii: is empty")), discreet_reason(OSError(28, "No space left on device"))
+    ('a.nii: is empty', 'No space left on device')
+    """
+    if (known := user_error_behind(error)) is not None:
+        return str(known)
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place is not None else ""
+    return f"failed with {type(error).__name__}{where}"

@@ -1,11 +1,13 @@
 """``fedbcs predict``: new images to masks."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.cli.voice import Quiet, voice
 from fedbcs_monai.clinical import predict
+from fedbcs_monai.clinical.predict import PartlyFailed
 from fedbcs_monai.errors import UserError
 
 
@@ -38,11 +40,19 @@ def run(options: Namespace) -> None:
                 site=options.site,
                 progress=progress,
                 heard=heard,
+                noted=say.note,
             )
     except KeyboardInterrupt:
         say.result("interrupted; go on with the same command and --resume", folder=options.output)
         raise
-    for path in written:
+    except PartlyFailed as error:
+        _wrote(say, error.written)
+        raise
+    _wrote(say, written)
+
+
+def _wrote(say: Quiet, masks: Sequence[Path]) -> None:
+    for path in masks:
         say.result("wrote", path=path)
 
 

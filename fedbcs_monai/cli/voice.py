@@ -164,5 +164,5 @@ def voice(options: Namespace) -> Quiet:
         return Quiet()
     if options.json:
         return Lines()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     return Bars()

@@ -1,11 +1,12 @@
 """Outputs: files that appear together or not at all, and their names."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from PIL import Image
 
@@ -13,6 +14,12 @@ from fedbcs_monai.data.check import PAIR_SUFFIXES, SUFFIXES
 from fedbcs_monai.errors import UserError
 
 _ENDINGS = (*SUFFIXES, *PAIR_SUFFIXES, ".dcm", ".ima", ".dicom")
+
+FILE_SUFFIXES = (*_ENDINGS, ".json", ".html", ".csv", ".zip", ".pdf")
+"""Of what a user means as a file; an output of such a name is never made a folder."""
+
+_LONGEST_NAME = 255  # bytes, on the usual file systems
+_LONGEST_ENDING = 20  # of "_probability.nii.gz", and some
 
 Part = Callable[[Path], Path]
 """From where a file will lie to the hidden file to be written until then."""
@@ -22,28 +29,30 @@ Part = Callable[[Path], Path]
 def together(folder: Path) -> Iterator[Part]:
     """Write several files into a folder: all of them appear when the block ends well, none when it does not.
 
+    They replace older files of their names. The last says that all are there, so an older one of its name goes first.
+    Until then they lie in a hidden folder of this call's own, which no other process touches.
+
     Raises:
         UserError: what the system refuses.
     """
     parts: dict[Path, Path] = {}
-
-    def part(final: Path) -> Path:
-        parts[final] = final.with_name(f".{final.name}.part")
-        return parts[final]
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield part
-        for path in parts.values():
-            _to_disk(path)
-        for final, path in parts.items():
-            path.replace(final)
+        with TemporaryDirectory(dir=folder, prefix=".fedbcs-", ignore_cleanup_errors=True) as hidden:
+
+            def part(final: Path) -> Path:
+                return parts.setdefault(final, Path(hidden) / final.name)
+
+            yield part
+            for path in parts.values():
+                _to_disk(path)
+            for final in list(parts)[-1:]:
+                final.unlink(missing_ok=True)
+            for final, path in parts.items():
+                path.replace(final)
     except OSError as error:
         where = error.filename or folder
         raise UserError(f"{where}: cannot be written ({error.strerror}); choose another output") from None
-    finally:
-        for path in parts.values():
-            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -87,6 +96,22 @@ def stem(path: Path) -> str:
     """
     ending = next((suffix for suffix in _ENDINGS if ends_with(path, (suffix,))), "")
     return path.name[: len(path.name) - len(ending)]
+
+
+def fitting(name: str) -> str:
+    """A name to which the ending of any output can be added; one that is too long for that keeps its beginning.
+
+    >>> fitting("case 1"), len(fitting("x" * 300))
+    ('case 1', 235)
+    """
+    room = _LONGEST_NAME - _LONGEST_ENDING
+    known = os.fsencode(name)
+    if len(known) <= room:
+        return name
+    digest = hashlib.sha256(known).hexdigest()[:8]
+    while len(os.fsencode(f"{name}~{digest}")) > room:
+        name = name[:-1]
+    return f"{name}~{digest}"
 
 
 def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:

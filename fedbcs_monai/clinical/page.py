@@ -9,6 +9,7 @@ from PIL import Image
 from fedbcs_monai.pages import embedded, templates, write_html
 
 PICTURES = 60  # what keeps a page of a thousand studies below a few tens of megabytes
+_TITLE = b"<title>Segmentation of "
 LONGEST = 1200  # pixels of an embedded picture
 
 
@@ -42,8 +43,9 @@ def write_page(
     failed: Mapping[str, str],
     skipped: Sequence[str],
     provenance: Mapping[str, Any],
+    earlier: Sequence[str] = (),
 ) -> None:
-    """Write one self-contained page about the studies of a call, those with warnings first.
+    """Write one self-contained page about the studies of a folder, those with warnings first.
 
     Args:
         path: of the page.
@@ -51,6 +53,7 @@ def write_page(
         failed: from what could not be segmented to the reason.
         skipped: names of files of another kind.
         provenance: of `Predictor`.
+        earlier: names of files that were left out as outputs of an earlier call.
     """
     ordered = sorted(entries, key=lambda entry: not entry.row["warnings"])
     shown = [
@@ -60,16 +63,39 @@ def write_page(
     html = (
         templates("clinical")
         .get_template("page.html")
-        .render(studies=shown, failed=failed, skipped=skipped, provenance=provenance, pictures=PICTURES)
+        .render(
+            studies=shown, failed=failed, skipped=skipped, provenance=provenance, pictures=PICTURES, earlier=earlier
+        )
     )
     write_html(path, html)
 
 
+def is_page(path: Path) -> bool:
+    """Whether there is such a page, and none of another kind."""
+    try:
+        with path.open("rb") as file:
+            return _TITLE in file.read(2000)
+    except OSError:
+        return False
+
+
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether the statistics of an earlier call have what a page shows."""
+    try:
+        return bool(row) and bool(_measured(row))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
 def _picture(entry: Entry) -> str:
+    """The picture as a data URI; empty where there is none that can be read, as of an earlier call."""
     if entry.picture is None or not entry.picture.is_file():
         return ""
-    with Image.open(entry.picture) as picture:
-        return embedded(picture, LONGEST)
+    try:
+        with Image.open(entry.picture) as picture:
+            return embedded(picture, LONGEST)
+    except (OSError, ValueError, SyntaxError):
+        return ""
 
 
 def _measured(row: Mapping[str, Any]) -> list[dict[str, str]]:

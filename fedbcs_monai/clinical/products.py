@@ -1,22 +1,24 @@
 """Products: what is written of one prediction, and where."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedbcs_monai.clinical.images import content_of
-from fedbcs_monai.clinical.outputs import Part, ends_with, png, stem
+from fedbcs_monai.clinical.outputs import Part, ends_with, fitting, png, stem
 from fedbcs_monai.clinical.overlay import overlay
 from fedbcs_monai.clinical.predictor import Prediction, Predictor
-from fedbcs_monai.clinical.studies import Study, dicom_module
+from fedbcs_monai.clinical.studies import STATISTICS, Study, dicom_module
 from fedbcs_monai.data.check import NIFTI_SUFFIXES
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.errors import UserError, discreet_reason
 
 TYPES = ("own", "nifti", "dicom_seg", "dicom_rtstruct")
 """Of masks: ``own`` is the image's own kind of file, and NIfTI for a DICOM series."""
 
+_OURS = {"image", "shape", "spacing_mm", "classes", "warnings", "files", "models"}
 _ENDINGS = {"dicom_seg": "_seg.dcm", "dicom_rtstruct": "_rtstruct.dcm"}
 
 
@@ -55,24 +57,26 @@ class Products(NamedTuple):
         masks = {"mask" if kind == "own" else kind: path for kind, path in self.masks.items()}
         return {**masks, **{what: path for what, path in more.items() if path is not None}}
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the study is done."""
-        return self.statistics.exists()
-
     def older(self) -> list[Path]:
         """What is there of this study: these files, and those that its statistics name."""
-        names = self.done().get("files", {}).values() if self.is_done else ()
+        names = statistics_of(self.statistics).get("files", {}).values()
         folder = self.statistics.parent
         return [path for path in {*self.files.values(), *(folder / Path(name).name for name in names)} if path.exists()]
 
     def done(self) -> dict[str, Any]:
-        """What the statistics of a study that is done say."""
-        try:
-            found: dict[str, Any] = json.loads(self.statistics.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.statistics}: not readable statistics ({error}); remove it") from None
-        return found
+        """The statistics of a study that is done, with every file that is wanted; otherwise empty."""
+        row = statistics_of(self.statistics)
+        return row if all(path.exists() for path in self.files.values()) else {}
+
+
+def statistics_of(path: Path) -> dict[str, Any]:
+    """What a file of statistics says; empty where there is none that we have written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    ours = isinstance(found, dict) and found.keys() >= _OURS and isinstance(found["files"], dict)
+    return found if ours else {}
 
 
 def planned(study: Study, folder: Path, wish: Wish, mask: Path | None = None) -> Products:
@@ -81,7 +85,7 @@ def planned(study: Study, folder: Path, wish: Wish, mask: Path | None = None) ->
     Raises:
         UserError: a type that the study cannot have.
     """
-    base = study.name if mask is None else mask_name(mask)
+    base = fitting(study.name if mask is None else mask_name(mask))
     wrong = [kind for kind in wish.types if kind in _ENDINGS and study.series is None]
     if wrong:
         raise UserError(f"{study.path}: {wrong[0]} can only be written of a DICOM series; leave it out of -ot")
@@ -96,34 +100,62 @@ def planned(study: Study, folder: Path, wish: Wish, mask: Path | None = None) ->
         masks,
         folder / f"{base}_probability{suffix}" if wish.probability else None,
         folder / f"{base}_{'overlay' if study.pictures else 'preview'}.png" if wish.picture else None,
-        folder / f"{base}_statistics.json",
+        folder / f"{base}{STATISTICS}",
     )
+
+
+def wish_for(mask: Path, study: Study, wish: Wish) -> Wish:
+    """What is wished for where the user names the mask: its ending may say DICOM SEG.
+
+    Raises:
+        UserError: the mask of this study cannot have such a name.
+    """
+    if wish.types == ("own",) and study.series is not None and ends_with(mask, (".dcm",)):
+        wish = wish._replace(types=("dicom_seg",))
+    kind = wish.types[0]
+    wanted = (".dcm",) if kind in _ENDINGS else NIFTI_SUFFIXES if kind == "nifti" else study.mask_suffixes
+    if not ends_with(mask, wanted):
+        raise UserError(f"{mask}: the mask of {study.path.name} is written as {' or '.join(wanted)}")
+    return wish
 
 
 def mask_name(mask: Path) -> str:
     """The name that the other outputs share with a mask."""
-    return stem(mask).removesuffix("_mask")
+    return stem(mask).removesuffix("_mask").removesuffix("_seg").removesuffix("_rtstruct")
 
 
 def write_products(study: Study, products: Products, predictor: Predictor, part: Part) -> dict[str, Any]:
     """Segment a study, write its masks, probability and picture, and return its statistics.
+
+    What cannot be made is named under ``missing`` with the reason, and in a warning, and does not cost the rest.
 
     Args:
         study: to be read.
         products: where they will lie.
         predictor: segments it.
         part: of `together`.
+
+    Raises:
+        UserError: the study cannot be segmented, or none of its masks be made.
     """
     prediction = predictor.segment(study.read())
-    for kind, path in products.masks.items():
-        _write_mask(kind, part(path), path, prediction, predictor)
-    if products.probability is not None:
-        content = content_of(prediction.probability, prediction.source, _suffix(products.probability))
-        part(products.probability).write_bytes(content)
-    if products.picture is not None:
-        part(products.picture).write_bytes(png(overlay(prediction.source, prediction.mask)))
+    notes: list[str] = []
+    makers = {kind: _mask_maker(kind, path, prediction, predictor, notes) for kind, path in products.masks.items()}
+    missing = _write_each(products.masks, makers, part)
+    if len(missing) == len(products.masks):
+        raise UserError(f"{study.path}: {next(iter(missing.values()))}")
+    others = {"probability": products.probability, "picture": products.picture}
+    wanted = {what: path for what, path in others.items() if path is not None}
+    more = {
+        "probability": lambda: content_of(
+            prediction.probability, prediction.source, _suffix(products.probability or products.statistics)
+        ),
+        "picture": lambda: png(overlay(prediction.source, prediction.mask)),
+    }
+    missing = {**missing, **_write_each(wanted, more, part)}
     where = {"shape": list(prediction.source.shape), "spacing_mm": prediction.spacing_mm}
-    return {**where, **prediction.statistics, "warnings": prediction.warnings}
+    warnings = [*prediction.warnings, *dict.fromkeys(notes)]
+    return {**where, **prediction.statistics, **_told(warnings, missing)}
 
 
 def write_region(
@@ -133,22 +165,52 @@ def write_region(
     segment = import_module("fedbcs_monai.clinical.region.segment").segment_region
     likely = None if products.probability is None else part(products.probability)
     region = segment(predictor, study.path, part(products.masks["own"]), likely, progress)
-    if products.picture is not None:
-        part(products.picture).write_bytes(png(overlay(region.overview, region.mask)))
-    return {"shape": list(region.shape), "spacing_mm": None, **region.statistics, "warnings": region.warnings}
+    wanted = {} if products.picture is None else {"picture": products.picture}
+    missing = _write_each(wanted, {"picture": lambda: png(overlay(region.overview, region.mask))}, part)
+    where = {"shape": list(region.shape), "spacing_mm": None}
+    return {**where, **region.statistics, **_told(region.warnings, missing)}
 
 
-def _write_mask(kind: str, part: Path, path: Path, prediction: Prediction, predictor: Predictor) -> None:
-    source, stack = prediction.source, prediction.source.series
-    if kind not in _ENDINGS:
-        part.write_bytes(content_of(prediction.mask, source, _suffix(path)))
-        return
+def _write_each(wanted: Mapping[str, Path], makers: Mapping[str, Callable[[], bytes]], part: Part) -> dict[str, str]:
+    """Write what can be made; what cannot, and why. What the disk refuses is for `together`."""
+    missing = {}
+    for what, path in wanted.items():
+        try:
+            content = makers[what]()
+        except OSError:
+            raise
+        except Exception as error:  # one output never costs another
+            missing[what] = discreet_reason(error)
+            continue
+        part(path).write_bytes(content)
+    return missing
+
+
+def _told(warnings: list[str], missing: Mapping[str, str]) -> dict[str, Any]:
+    said = [f"{what} was not written: {why}" for what, why in missing.items()]
+    return {"warnings": [*warnings, *said], **({"missing": dict(missing)} if missing else {})}
+
+
+def _mask_maker(
+    kind: str, path: Path, prediction: Prediction, predictor: Predictor, notes: list[str]
+) -> Callable[[], bytes]:
+    if kind in _ENDINGS:
+        return partial(_dicom, kind, prediction, predictor, notes)
+    return partial(content_of, prediction.mask, prediction.source, _suffix(path))
+
+
+def _dicom(kind: str, prediction: Prediction, predictor: Predictor, notes: list[str]) -> bytes:
+    """The content of a DICOM object; what was mended of its images is added to the notes."""
+    stack = prediction.source.series
     if stack.unfit:
-        raise UserError(f"{source.path}: {stack.unfit}; write NIfTI, or have the series sent again")
+        raise UserError(f"{stack.unfit}; write NIfTI, or have the series sent again")
+    images = dicom_module("referred").referred(stack)
+    notes += images.notes
     writer = dicom_module(kind.removeprefix("dicom_"))
-    writer.written(prediction.mask, stack, predictor.structures, predictor.algorithm()).save_as(
-        part, enforce_file_format=True
+    content: bytes = dicom_module("referred").content_of(
+        writer.written(prediction.mask, stack, predictor.structures, predictor.algorithm(), images)
     )
+    return content
 
 
 def _suffix(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -13,9 +14,11 @@ from fedbcs_monai.clinical.images import PICTURE_SUFFIXES, VOLUME_SUFFIXES, mask
 from fedbcs_monai.clinical.outputs import ends_with, stem
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.data.check import SUFFIXES
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.errors import UserError, discreet_reason
 
 _LARGE_FILE = 2**24  # bytes from which a TIFF may be too large to be segmented whole
+STATISTICS = "_statistics.json"
+_OUTPUTS = ("_mask", "_probability", "_overlay", "_preview", "_seg", "_rtstruct")
 _COLUMNS = ("image", "name", "series")
 
 
@@ -92,11 +95,19 @@ class Study(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Studies, the names of files that the model cannot read, and what failed: from an input to the reason."""
+    """What the inputs name.
+
+    Fields:
+        studies: to be segmented.
+        skipped: names of files that the model cannot read.
+        failed: from an input to the reason.
+        earlier: names of files in a folder of images that an earlier call has written.
+    """
 
     studies: list[Study]
     skipped: list[str]
     failed: dict[Path, str]
+    earlier: list[str]
 
 
 class Request(NamedTuple):
@@ -121,7 +132,7 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
 
     An input is an image; a folder with images directly in it; a DICOM file or a folder or tree of them; a pattern with
     ``*``, ``?`` or ``[]``; or a CSV with the column ``image``, and if wanted ``name`` and ``series``, whose paths are
-    relative to it. Hidden files are left out.
+    relative to it. Of a folder hidden files and outputs of earlier calls are left out.
 
     Args:
         inputs: at least one.
@@ -135,10 +146,11 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
     requests = requested(inputs, series)
     studies: list[Study] = []
     skipped: list[str] = []
+    earlier: list[str] = []
     failed: dict[Path, str] = {}
     for request in requests:
         try:
-            found, others = _readable(request, wanted)
+            found, others, ours = _readable(request, wanted)
         except UserError as error:
             if len(requests) == 1:
                 raise
@@ -146,7 +158,8 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
         else:
             studies += found
             skipped += others
-    return Found(_named_apart(studies), skipped, failed)
+            earlier += ours
+    return Found(_named_apart(studies), skipped, failed, earlier)
 
 
 def _requests(given: str, series: tuple[str, ...]) -> list[Request]:
@@ -185,41 +198,72 @@ def _table(path: Path, series: tuple[str, ...]) -> list[Request]:
     return found
 
 
-def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
+def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], list[str]]:
     try:
         return _studies(request, wanted)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{request.path}: cannot be read ({error.strerror}); mend or remove it") from None
+    except Exception as error:  # one input never costs another
+        raise UserError(f"{request.path}: {discreet_reason(error)}") from None
 
 
-def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str]]:
-    """The studies of one request, and the names of other images beside them."""
+def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], list[str]]:
+    """The studies of one request, the names of other images beside them, and of what earlier calls have written."""
     path = request.path
     if path.is_file():
         if ends_with(path, wanted.suffixes):
-            return [Study(request.name or stem(path), _of_pair(path))], []
+            return [Study(request.name or stem(path), _of_pair(path))], [], []
         if not wanted.pictures and _is_dicom(path):
-            return _series(request, [path], wanted), []
+            return _series(request, [path], wanted), [], []
         raise UserError(f"{path}: {wanted}; give it one, or choose a model for this image")
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder")
-    files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    there = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    earlier = _earlier(path, there)
+    files = [file for file in there if file not in earlier]
     images = [file for file in files if ends_with(file, wanted.suffixes) and _of_pair(file) == file]
-    series = [] if wanted.pictures else [file for file in _tree(path) if _is_dicom(file)]
+    series = [] if wanted.pictures else [file for file in _tree(path) if file not in earlier and _is_dicom(file)]
+    ours = [file.name for file in there if file in earlier and ends_with(file, (*wanted.suffixes, ".dcm"))]
     if series and images and not request.series:
         raise UserError(
             f"{path}: holds {len(images)} image files such as {images[0].name} and {len(series)} DICOM files; "
             "name the file or folder that is meant, or a DICOM --series"
         )
     if series and (request.series or not images):
-        return _series(request, series, wanted), []
+        return _series(request, series, wanted), [], ours
     skipped = [file.name for file in files if ends_with(file, SUFFIXES) and file not in images]
     if not images:
         others = f"holds only others, such as {skipped[0]}" if skipped else "holds no image"
-        raise UserError(f"{path}: {others}; {wanted}, directly in the folder")
+        more = f" but outputs of an earlier call, such as {ours[0]}" if ours else ""
+        raise UserError(f"{path}: {others}{more}; {wanted}, directly in the folder")
     if request.name and len(images) > 1:
         raise UserError(f"{path}: holds {len(images)} images, which cannot all be named {request.name}")
-    return [Study(request.name or stem(image), image) for image in images], skipped
+    return [Study(request.name or stem(image), image) for image in images], skipped, ours
+
+
+def _earlier(folder: Path, files: Sequence[Path]) -> set[Path]:
+    """Which files of a folder an earlier call has written: statistics name them, or they are named after an image."""
+    named = {folder / Path(name).name for file in files if file.name.endswith(STATISTICS) for name in _written(file)}
+    stems = {stem(file) for file in files if ends_with(file, SUFFIXES)} | {folder.resolve().name}
+    after = {file for file in files if _source_name(file) in stems}
+    return {file for file in files if file in named | after}
+
+
+def _written(statistics: Path) -> list[str]:
+    """The files that statistics name; none where it is no such file."""
+    try:
+        return [str(name) for name in json.loads(statistics.read_text(encoding="utf-8"))["files"].values()]
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return []
+
+
+def _source_name(file: Path) -> str | None:
+    """The name of the image that an output of this name would be of; None if it is none of an output."""
+    name = stem(file)
+    ending = next((ending for ending in _OUTPUTS if name.endswith(ending)), None)
+    return None if ending is None or not ends_with(file, (*SUFFIXES, ".dcm")) else name.removesuffix(ending)
 
 
 def _series(request: Request, files: Sequence[Path], wanted: Wanted) -> list[Study]:

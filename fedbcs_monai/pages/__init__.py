@@ -37,7 +37,7 @@ def write_html(output: Path, html: str) -> None:
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(html, encoding="utf-8")
+        partial.write_text(html, encoding="utf-8", errors="replace")  # names of files may hold bytes that are no text
         partial.replace(output)
     except OSError as error:
         if partial.is_file():

@@ -43,6 +43,16 @@ def test_what_needs_a_look_comes_first_and_names_are_text(tmp_path):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
+def test_warnings_are_shown_without_a_picture_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedbcs_monai.clinical.page.PICTURES", 1)
+    entries = [entry(str(n), tmp_path, [f"odd {n}"]) for n in range(2)]
+    entries += [entry("plain", tmp_path, ["odd too"])._replace(picture=None)]
+    write_page(tmp_path / "report.html", entries, {}, [], PROVENANCE)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f"<li>{warning}</li>" in page for warning in ("odd 0", "odd 1", "odd too"))
+    assert set(re.findall('href="#(study-[^"]+)"', page)) == set(re.findall('id="(study-[^"]+)"', page))
+
+
 def test_pictures_are_embedded_up_to_a_number(tmp_path, monkeypatch):
     monkeypatch.setattr("fedbcs_monai.clinical.page.PICTURES", 2)
     entries = [entry(str(n), tmp_path) for n in range(3)]

@@ -181,7 +181,7 @@ def test_an_image_too_large_for_memory_is_named(tmp_path, models, monkeypatch):
         predict(models["nuclei"], save_picture(tmp_path / "a.png"), tmp_path / "out", device="cpu")
 
 
-def test_nothing_is_overwritten_unless_asked_and_then_nothing_old_stays(tmp_path, models):
+def test_nothing_is_overwritten_unless_asked_and_what_fails_then_keeps_the_old(tmp_path, models):
     inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
     for name in ("a.png", "b.png"):
@@ -189,13 +189,15 @@ def test_nothing_is_overwritten_unless_asked_and_then_nothing_old_stays(tmp_path
     predict(models["nuclei"], inputs, out)
     (out / "a_mask.png").unlink()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(UserError, match=r"and 5 more: already there; replace with --overwrite"):
+    with pytest.raises(UserError, match=r"and 4 more: already there; replace with --overwrite"):
         predict(models["nuclei"], inputs, out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     (inputs / "b.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"b\.png"):
         predict(models["nuclei"], inputs, out, overwrite=True, overlay=False)
-    assert {path.name for path in out.iterdir()} == {"a_mask.png", "a_statistics.json", "report.html"}
+    kept = {name for name in before if name.startswith("b_")}
+    assert {path.name for path in out.iterdir()} == {"a_mask.png", "a_statistics.json", "report.html", *kept}
+    assert {name: (out / name).read_bytes() for name in kept} == {name: before[name] for name in kept}
 
 
 def test_one_image_may_name_its_mask(tmp_path, models):

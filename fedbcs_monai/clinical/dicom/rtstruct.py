@@ -13,9 +13,10 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from scipy import ndimage
 
 from fedbcs_monai.clinical.dicom.geometry import is_multiframe
+from fedbcs_monai.clinical.dicom.referred import Referred, in_charset, referred
 from fedbcs_monai.clinical.dicom.seg import MANUFACTURER, SERIES_NUMBER, coded
 from fedbcs_monai.clinical.dicom.series import quiet
-from fedbcs_monai.clinical.dicom.volume import Stack, referred
+from fedbcs_monai.clinical.dicom.volume import Stack
 from fedbcs_monai.version import __version__
 
 _PATIENT_AND_STUDY = (
@@ -25,7 +26,13 @@ _PATIENT_AND_STUDY = (
 _COLOURS = ([255, 230, 0], [0, 200, 255], [255, 90, 90], [120, 255, 120])
 
 
-def written(mask: NDArray[np.uint8], stack: Stack, structures: Sequence[str], model: Mapping[str, str]) -> Dataset:
+def written(
+    mask: NDArray[np.uint8],
+    stack: Stack,
+    structures: Sequence[str],
+    model: Mapping[str, str],
+    images: Referred | None = None,
+) -> Dataset:
     """A mask as an RT structure set (PS3.3 A.19), one region of interest for each class.
 
     Contours run halfway between voxels inside and outside, so that the voxels inside them are those of the mask. A
@@ -36,20 +43,23 @@ def written(mask: NDArray[np.uint8], stack: Stack, structures: Sequence[str], mo
         stack: of `read_series`.
         structures: names of the classes, background left out.
         model: ``name`` and ``version`` of the algorithm.
+        images: of the stack, where `referred` has read them already.
     """
     with quiet():
-        images = referred(stack)
-        made = _head(images[0])
+        found = images or referred(stack)
+        sources = found.images
+        made = _head(sources[0])
         made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []
-        made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(images)]
+        made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(sources)]
         for number, name in enumerate(structures, start=1):
             region, observation = (
-                _region(number, name, images[0].FrameOfReferenceUID, model),
+                _region(number, name, sources[0].FrameOfReferenceUID, model),
                 _observation(number, name),
             )
             made.StructureSetROISequence.append(region)
             made.RTROIObservationsSequence.append(observation)
-            made.ROIContourSequence.append(_contours(number, mask == number, stack, images))
+            made.ROIContourSequence.append(_contours(number, mask == number, stack, sources))
+        in_charset(made, found.charset)
         return made
 
 
@@ -61,7 +71,7 @@ def _head(image: Dataset) -> Dataset:
     made.SOPClassUID, made.SOPInstanceUID = RTStructureSetStorage, hd.UID()
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    for keyword in ("SpecificCharacterSet", *_PATIENT_AND_STUDY):
+    for keyword in _PATIENT_AND_STUDY:
         if keyword in image:
             made[keyword] = image[keyword]
     made.Modality, made.SeriesInstanceUID, made.SeriesNumber = "RTSTRUCT", hd.UID(), SERIES_NUMBER + 1

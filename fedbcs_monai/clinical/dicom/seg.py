@@ -9,15 +9,22 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from fedbcs_monai.clinical.dicom.referred import Referred, in_charset, referred
 from fedbcs_monai.clinical.dicom.series import quiet
-from fedbcs_monai.clinical.dicom.volume import Stack, referred
+from fedbcs_monai.clinical.dicom.volume import Stack
 from fedbcs_monai.version import __version__
 
 MANUFACTURER = "fedbcs_monai"
 SERIES_NUMBER = 9001
 
 
-def written(mask: NDArray[np.uint8], stack: Stack, structures: Sequence[str], model: Mapping[str, str]) -> Dataset:
+def written(
+    mask: NDArray[np.uint8],
+    stack: Stack,
+    structures: Sequence[str],
+    model: Mapping[str, str],
+    images: Referred | None = None,
+) -> Dataset:
     """A mask as a DICOM segmentation (PS3.3 A.51), one binary segment for each class, also where it is empty.
 
     Patient, study and frame of reference are those of the images, as the standard wants it.
@@ -27,12 +34,13 @@ def written(mask: NDArray[np.uint8], stack: Stack, structures: Sequence[str], mo
         stack: of `read_series`.
         structures: names of the classes, background left out.
         model: ``name`` and ``version`` of the algorithm.
+        images: of the stack, where `referred` has read them already.
     """
     with quiet():
-        images = referred(stack)
+        images = images or referred(stack)
         volume = stack.geometry.with_array(mask).permute_spatial_axes((2, 1, 0))
         made: Dataset = hd.seg.Segmentation(
-            source_images=images,
+            source_images=images.images,
             pixel_array=volume,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[_segment(number, name, model) for number, name in enumerate(structures, start=1)],
@@ -48,7 +56,9 @@ def written(mask: NDArray[np.uint8], stack: Stack, structures: Sequence[str], mo
             content_label="SEGMENTATION",
             series_description=f"{', '.join(structures)}: automatic segmentation, for research"[:64],
             omit_empty_frames=bool(mask.any()),
+            specific_character_set=None,  # highdicom knows fewer than DICOM; `in_charset` states it
         )
+        in_charset(made, images.charset)
         return made
 
 

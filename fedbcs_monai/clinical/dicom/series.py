@@ -15,7 +15,8 @@ from fedbcs_monai.clinical.facts import Facts
 from fedbcs_monai.errors import UserError
 
 WHO = ("PatientID", "PatientName", "PatientBirthDate")
-_DERIVED = ("SEG", "RTDOSE", "PR", "REG")
+_DERIVED = ("SEG", "RTDOSE", "RTSTRUCT", "PR", "REG")
+_DERIVED_CLASSES = ("1.2.840.10008.5.1.4.1.1.66", "1.2.840.10008.5.1.4.1.1.481.2", "1.2.840.10008.5.1.4.1.1.481.3")
 _TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", *WHO),
     *("Modality", "SeriesNumber", "InstanceNumber", "StudyDate", "StudyTime", "ImageType", "RepetitionTime"),
@@ -186,7 +187,8 @@ def _header(path: Path) -> Header:
 
 def _is_image(data: Dataset) -> bool:
     """Whether it is a picture of the patient: no report, and no mask or dose that was made from one."""
-    return "Rows" in data and "Columns" in data and data.get("Modality") not in _DERIVED
+    made = data.get("Modality") in _DERIVED or str(data.get("SOPClassUID", "")).startswith(_DERIVED_CLASSES)
+    return "Rows" in data and "Columns" in data and not made
 
 
 def _identity(data: Dataset) -> tuple[str, ...]:

@@ -16,12 +16,7 @@ from fedbcs_monai.errors import UserError
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-_MAY_BE_EMPTY = (
-    *("AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex"),
-    *("ReferringPhysicianName", "StudyDate", "StudyID", "StudyTime"),
-)
-"""What every object has, though it may say nothing; a de-identification may have taken it out."""
-_REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+_REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
 
 
 class Stack(NamedTuple):
@@ -64,16 +59,6 @@ def read_series(series: Series, path: Path) -> Source:
     return Source(path, volume.array, affine, None, stack, notes)
 
 
-def referred(stack: Stack) -> list[Dataset]:
-    """The images of a stack without their pixels, for objects that refer to them."""
-    images: list[Dataset] = [dcmread(file, stop_before_pixels=True, force=True) for file in stack.files]
-    for image in images:
-        for keyword in _MAY_BE_EMPTY:
-            if keyword not in image:
-                setattr(image, keyword, "")
-    return images
-
-
 def _image(file: Path) -> Dataset:
     try:
         image = dcmread(file, force=True)
@@ -103,8 +88,8 @@ def _volume(images: Sequence[Dataset], path: Path) -> hd.Volume:
 
 
 def _said(error: Exception, image: Dataset) -> str:
-    """What a library said, unless it quotes the patient."""
-    text = " ".join(str(error).split())
+    """What a library said, without what it quotes, and unless it names the patient."""
+    text = re.sub(r"(['\"]).*?\1", "...", " ".join(str(error).split()))
     quoted = any(str(image.get(keyword) or "\0") in text for keyword in WHO)
     return type(error).__name__ if quoted or not text else text
 
