@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.cli.voice import Quiet, voice
+from fedbcs_monai.cli.voice import Entry, Quiet, voice
 from fedbcs_monai.data import Samples
 from fedbcs_monai.drivers.benchmark import (
     Estimate,
@@ -105,11 +105,12 @@ def say_plan(suite: Suite, jobs: int, overwrite: bool, say: Quiet) -> None:
     known: dict[str, list[Samples]] = {}
     estimate = Estimate()
     stages = stages_of(suite, overwrite)
-    rows, waiting, steps = [], [], 0
+    rows: list[list[Entry]] = []
+    waiting, steps = [], 0
     for planned in suite.runs:
         require_all(planned.config)
         work = planned.config["rounds"] * steps_a_round(planned.config, known)
-        rows.append([planned.name, stages[planned.name].value, str(planned.config["rounds"]), f"{work:,}"])
+        rows.append([planned.name, stages[planned.name].value, planned.config["rounds"], work])
         if stages[planned.name] is Stage.FINISHED:
             estimate.learn(planned, seconds_of(planned))
         else:

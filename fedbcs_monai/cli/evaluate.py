@@ -4,7 +4,7 @@ import csv
 from argparse import Namespace
 from io import StringIO
 
-from fedbcs_monai.cli.scores import COLUMNS, summary
+from fedbcs_monai.cli.scores import COLUMNS, COVERED, summary
 from fedbcs_monai.cli.voice import voice
 from fedbcs_monai.drivers.evaluate import evaluate
 from fedbcs_monai.errors import UserError
@@ -27,6 +27,7 @@ def run(options: Namespace) -> None:
         at=options.site,
         watch=say,
     )
+    say.note(COVERED)
     say.table(f"{options.part} scores", COLUMNS, [summary(name, found) for name, found in scores.items()])
     if options.output is not None:
         content = StringIO()

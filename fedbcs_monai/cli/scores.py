@@ -5,25 +5,29 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedbcs_monai.cli.voice import Quiet
+from fedbcs_monai.cli.voice import Entry, Quiet
 from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.evaluation.tables import cases_in, mean_sd
+from fedbcs_monai.federated.journal import read_json
 
 COLUMNS = ["site", "cases", "Dice %", "HD95 mm", "ASSD mm"]
+COVERED = "means over the cases of one training; one seed: the spread over seeds is not known"
 
 
 def score_table(folder: Path, say: Quiet) -> None:
-    """Say the test scores of a run's selected model."""
+    """Say the test scores of a run's selected model at every site, also at those where no case was scored."""
     with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["model"] == "selected"]
-    sites: dict[str, list[CaseScore]] = {}
+    sites: dict[str, list[CaseScore]] = {site: [] for site in read_json(folder / "summary.json")["sites"]}
     for row in rows:
-        numbers = [float(row[name]) for name in CaseScore._fields[1:]]
+        numbers = [float(row[name] or math.nan) for name in CaseScore._fields[1:]]
         sites.setdefault(row["site"], []).append(CaseScore(row["case"], *numbers))
+    say.note(COVERED)
     say.table("test scores of the selected model", COLUMNS, [summary(name, found) for name, found in sites.items()])
 
 
-def summary(site: str, scores: Sequence[CaseScore]) -> list[str]:
-    """One row: means over a site's cases."""
-    means = [sum(getattr(s, name) for s in scores) / len(scores) for name in ("dice", "hd95_mm", "assd_mm")]
-    distances = ["-" if math.isnan(mean) else f"{mean:.1f}" for mean in means[1:]]
-    return [site, str(len(scores)), f"{100 * means[0]:.1f}", *distances]
+def summary(site: str, scores: Sequence[CaseScore]) -> list[Entry]:
+    """One row: how many cases of a site were scored, and means over those where a score is defined; None if nowhere."""
+    means = [mean_sd(getattr(score, name) for score in scores).mean for name in ("dice", "hd95_mm", "assd_mm")]
+    shown = [mean if math.isfinite(mean) else None for mean in (100 * means[0], *means[1:])]
+    return [site, sum(cases_in(score.case) for score in scores), *shown]

@@ -31,8 +31,7 @@ def run(options: Namespace) -> None:
         "cases of each site" + (" in fold 0" if options.folds else ""),
         columns,
         [
-            [site.name, str(len({case.patient for case in site.cases}))]
-            + [str(len(site.split(part))) for part in columns[2:]]
+            [site.name, len({case.patient for case in site.cases}), *(len(site.split(part)) for part in columns[2:])]
             for site in sites
         ],
     )

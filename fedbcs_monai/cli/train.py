@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedbcs_monai.cli.scores import score_table
-from fedbcs_monai.cli.voice import Quiet, voice
+from fedbcs_monai.cli.voice import Entry, Quiet, voice
 from fedbcs_monai.config import load_config, value_of
 from fedbcs_monai.drivers.simulate import Plan, plan_training, train
 from fedbcs_monai.errors import UserError
@@ -62,9 +62,8 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
 
 def _say_plan(plan: Plan, config: dict[str, Any], say: Quiet) -> None:
     parts = ("train", "val", "test")
-    rows = [
-        [name, *(str(len(site.split(part, config["fold"]))) for part in parts)]
-        for name, site in sorted(plan.data.items())
+    rows: list[list[Entry]] = [
+        [name, *(len(site.split(part, config["fold"])) for part in parts)] for name, site in sorted(plan.data.items())
     ]
     say.table("cases", ["site", *parts], rows)
     network, compute = plan.federation.network, plan.federation.sites[0].compute

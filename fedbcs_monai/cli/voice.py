@@ -1,9 +1,10 @@
 """Voice: progress and results as lines and bars, as JSON, or not at all."""
 
 import json
+import math
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from rich.table import Table
 
 from fedbcs_monai.federated.watch import Watch
 
+Entry = str | int | float | None
+"""Of a table: a number is one in JSON too, None is a value that is not defined."""
+
 
 class Quiet(Watch):
     """Says nothing."""
@@ -29,7 +33,7 @@ class Quiet(Watch):
     def result(self, what: str, **values: Any) -> None:
         """The result of a command."""
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
         """A table of results."""
 
     @contextmanager
@@ -42,10 +46,10 @@ class Lines(Quiet):
     """One JSON object a line on standard output."""
 
     def result(self, what: str, **values: Any) -> None:
-        """A line with ``event`` and the values."""
-        print(json.dumps({"event": what, **values}, default=str), flush=True)
+        """A line with ``event`` and the values; a number that is not finite is null."""
+        print(json.dumps(_finite({"event": what, **values}), default=str, allow_nan=False), flush=True)
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
         """One line a row."""
         for row in rows:
             self.result(title, **dict(zip(columns, row, strict=True)))
@@ -99,13 +103,13 @@ class Bars(Quiet):
         """``what: value`` on standard output."""
         self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}")
 
-    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
         """A table on standard output."""
         table = Table(title=title, title_justify="left")
         for n, column in enumerate(columns):
             table.add_column(column, justify="right" if n else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(_printed, row))
         self.out.print(table)
 
     @contextmanager
@@ -156,6 +160,21 @@ class Bars(Quiet):
     def finished(self) -> None:
         """Close the bars."""
         self.bars.stop()
+
+
+def _finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _printed(entry: Entry) -> str:
+    if entry is None:
+        return "-"
+    return f"{entry:.1f}" if isinstance(entry, float) else f"{entry:,}" if isinstance(entry, int) else entry
 
 
 def voice(options: Namespace) -> Quiet:

@@ -46,6 +46,7 @@ def evaluate(
     for name, site in sorted(read_sites(list_of_sites).items()):
         items = [item for item in site.items(part, fold) if "label" in item]
         if not items:
+            watch.note(f"{name} has no labelled {part} cases: not scored")
             continue
         network = trained.network if at or not keeping else trained.at(name)
         if network is None:

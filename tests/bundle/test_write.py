@@ -138,6 +138,8 @@ def test_its_metadata_are_sound_and_tell_of_the_run(made, finished, tmp_path):
         assert told["dice"] == pytest.approx(sum(score.dice for score in found) / len(found), abs=1e-6)
     seen = [score["dice"] for site, score in metadata["eval_metrics"]["sites"].items() if site != "Elm"]
     assert metadata["eval_metrics"]["mean_dice"] == pytest.approx(sum(seen) / len(seen))
+    cases = sum(len(found) for site, found in scores.items() if site != "Elm")
+    assert [metadata["eval_metrics"][key] for key in ("test_cases", "seeds", "sd_over_seeds")] == [cases, 1, None]
     assert metadata["federation"]["unseen_sites"] == ["Elm"]
     assert metadata["federation"]["method"]["_target_"] == "fedbcs_monai.methods.FedAvg"
     assert metadata["federation"]["data_sha256"].keys() == scores.keys()
@@ -171,6 +173,7 @@ def test_its_card_has_a_row_for_each_site(made):
         name = f"{site} (never trained on)" if site == "Elm" else site
         assert f"| {name} | {score['cases']} | {score['dice']:.3f} |" in text
     assert f"Mean Dice, sites weighing the same: {metadata['eval_metrics']['mean_dice']:.3f}." in text
+    assert f"It is of {metadata['eval_metrics']['test_cases']} test cases and one\nseed: the spread" in text
 
 
 def test_nothing_in_it_names_a_case_or_a_folder(made, finished):

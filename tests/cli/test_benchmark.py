@@ -67,8 +67,8 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = [line for line in lines if line["event"] == "runs"]
     assert [(row["run"], row["stage"], row["optimizer steps"]) for row in rows] == [
-        ("nuclei_fedavg_seed0", "finished", "6"),
-        ("nuclei_broken_seed0", "new", "6"),
+        ("nuclei_fedavg_seed0", "finished", 6),
+        ("nuclei_broken_seed0", "new", 6),
     ]
     assert {"event": "to run", "runs": "1 of 2 runs", "steps": "6 optimizer steps at most"} in lines
     assert main(["benchmark", str(path), "-o", str(tmp_path / "new"), "--dry-run", "-q"]) == 0

@@ -45,7 +45,13 @@ def metadata(
         f"{', '.join(trained)}, without sharing an image.",
         "data_source": "Images of the sites named here, which have not left them; the bundle holds none.",
         **descriptions(config),
-        "eval_metrics": {"mean_dice": record.mean_dice, "sites": dict(record.scores)},
+        "eval_metrics": {
+            "mean_dice": record.mean_dice,
+            "test_cases": record.test_cases,
+            "seeds": 1,
+            "sd_over_seeds": None,  # one training says nothing of another
+            "sites": dict(record.scores),
+        },
         "federation": {
             "method": dict(record.method),
             "rounds": record.rounds,

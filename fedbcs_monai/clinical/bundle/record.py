@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Mapping
-from math import isnan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from fedbcs_monai.clinical.measures import plane_of
 from fedbcs_monai.data import SiteData, read_sites
 from fedbcs_monai.data.check import read_image
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.evaluation.tables import average, cases_in, mean_sd
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
 
@@ -32,7 +33,7 @@ class Record(NamedTuple):
     unseen: tuple[str, ...]
     """Sites that no training case came from."""
     scores: Mapping[str, Mapping[str, Any]]
-    """Of each site with test cases: how many, and the mean of every measure; None where spacing is unknown."""
+    """Of each site with test cases: how many, and the mean of every measure where it is defined, else None."""
     modalities: frozenset[str]
     """That the site list names."""
     planes: frozenset[str]
@@ -43,10 +44,22 @@ class Record(NamedTuple):
 
     @property
     def mean_dice(self) -> float | None:
-        """Unweighted mean over the sites that trained; over the others where those have no test cases."""
-        trained = [score["dice"] for site, score in self.scores.items() if site not in self.unseen]
-        dices = trained or [score["dice"] for score in self.scores.values()]
-        return sum(dices) / len(dices) if dices else None
+        """Unweighted mean over the sites that trained; over the others where those have no test cases.
+
+        None where there are no test cases, or one of the sites has no number.
+        """
+        dices = {site: self.scores[site]["dice"] for site in self._averaged}
+        mean = average({site: nan if dice is None else dice for site, dice in dices.items()})
+        return mean if isfinite(mean) else None
+
+    @property
+    def test_cases(self) -> int:
+        """How many test cases the mean Dice is of."""
+        return sum(self.scores[site]["cases"] for site in self._averaged)
+
+    @property
+    def _averaged(self) -> list[str]:
+        return [site for site in self.scores if site not in self.unseen] or list(self.scores)
 
 
 def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
@@ -100,14 +113,18 @@ def _scores(path: Path, which: str) -> dict[str, dict[str, Any]]:
     for row in rows:
         of_site.setdefault(row["site"], []).append(row)
     return {
-        site: {"cases": len(found), **{name: _mean([float(row[name]) for row in found]) for name in MEASURES}}
+        site: {
+            "cases": sum(cases_in(row["case"]) for row in found),
+            **{name: _mean([float(row[name] or nan) for row in found]) for name in MEASURES},
+        }
         for site, found in sorted(of_site.items())
     }
 
 
 def _mean(values: list[float]) -> float | None:
-    mean = sum(values) / len(values)
-    return None if isnan(mean) else round(mean, 6)
+    """Of those that are defined; None if none is."""
+    mean = mean_sd(values).mean
+    return round(mean, 6) if isfinite(mean) else None
 
 
 def _sites(config: Mapping[str, Any]) -> Mapping[str, SiteData]:
