@@ -83,7 +83,11 @@ def _submit(options: Namespace, say: Quiet) -> None:
 
 def _status(options: Namespace, say: Quiet) -> None:
     if options.wait:
-        submission.wait(options.run)
+        try:
+            submission.wait(options.run, note=say.note)
+        except KeyboardInterrupt:
+            say.note("no longer waiting; the job goes on, and `fedbcs flare abort` would end it")
+            raise
     say.result("job", **submission.status(options.run))
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.fl.client import ClientAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from fedbcs_monai.config import load_config, shipped
 from fedbcs_monai.data.sites import PARTS
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.evaluation.familiarity import QUESTIONS, Known
 from fedbcs_monai.federated.familiar import learn_familiarity
@@ -33,6 +35,29 @@ class Aborted(RuntimeError):
     """The platform has called off what the client was doing."""
 
 
+def weights_of(exchange: ExchangeObject, base: Tensors | None = None) -> Tensors:
+    """The weights in an exchange object as tensors, whole: MONAI's own clients send arrays, and differences.
+
+    Args:
+        exchange: with weights as tensors or as arrays of numpy.
+        base: what a difference is added to.
+
+    Raises:
+        UserError: a difference from weights that are not known.
+    """
+    weights: Tensors = {
+        name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in (exchange.weights or {}).items()
+    }
+    if exchange.weight_type != WeightType.WEIGHT_DIFF or not weights:
+        return weights
+    if base is None:
+        raise UserError(f"the server sent {WeightType.WEIGHT_DIFF}: have it send whole weights, {WeightType.WEIGHTS}")
+    if unknown := weights.keys() - base.keys():
+        raise UserError(f"a difference of weights came for {', '.join(sorted(unknown)[:3])}, which were not sent out")
+    return {name: base[name] + difference for name, difference in weights.items()}
+
+
 def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
     """A broadcast as an exchange object: what MONAI has no place for lies in the dictionary that it is."""
     exchange = ExchangeObject(weights=dict(broadcast.weights), weight_type=WeightType.WEIGHTS)
@@ -44,7 +69,7 @@ def unpack_broadcast(exchange: ExchangeObject, round: int = 1) -> Broadcast:
     """The broadcast in an exchange object; from a platform that carries weights alone, training in the given round."""
     return Broadcast(
         int(exchange.get("round", round)),
-        exchange.weights or {},
+        weights_of(exchange),
         exchange.get("shared", {}),
         str(exchange.get("task", "train")),
     )
@@ -62,12 +87,12 @@ def pack_update(update: Update) -> ExchangeObject:
     return exchange
 
 
-def unpack_update(exchange: ExchangeObject) -> Update:
-    """The update in an exchange object."""
+def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Update:
+    """The update in an exchange object; of a difference of weights, what it makes of ``base``."""
     return Update(
         str(exchange["site"]),
         exchange.statistics[FlStatistics.DATA_COUNT],
-        exchange.weights or {},
+        weights_of(exchange, base),
         exchange.get("shared", {}),
         exchange.metrics or {},
     )
@@ -256,7 +281,7 @@ class FederatedServer:
         """
 
         def carry(broadcast: Broadcast) -> Iterable[Update]:
-            return map(unpack_update, ask(pack_broadcast(broadcast)))
+            return (unpack_update(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
 
         (state,) = self.aggregator.rounds(carry, self.aggregator.state.round + 1)
         return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from monai.fl.client import ClientAlgo
-from monai.fl.utils.constants import ExtraItems, FlStatistics
+from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from fedbcs_monai import methods
@@ -235,6 +235,56 @@ def test_a_server_refuses_and_says_whom(tiny, tmp_path):
 
     same(server.round(ask).weights, good.get_weights().weights)
     assert refused == [("Birch", "its number of cases is 0")]
+
+
+def test_arrays_are_taken_for_tensors(tiny, tmp_path):
+    """MONAI's own clients and NVFlare's numpy exchange send arrays."""
+    config = tiny()
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    tensors, arrays = (a_client(config, tmp_path) for _ in range(2))
+    tensors.train(asked(server, 1))
+    question = asked(server, 1)
+    question.weights = {name: tensor.numpy() for name, tensor in question.weights.items()}
+    arrays.train(question)
+    same(arrays.get_weights().weights, tensors.get_weights().weights)
+
+
+def answered(client, change):
+    """Have a client train, and change its answer."""
+
+    def ask(exchange):
+        client.train(exchange)
+        answer = client.get_weights()
+        change(answer, exchange)
+        yield answer
+
+    return ask
+
+
+def test_a_server_adds_a_difference_to_what_it_sent_out(tiny, tmp_path):
+    config = tiny()
+    whole, from_arrays, from_difference = (FederatedServer(*bundle_of(config, tmp_path)) for _ in range(3))
+
+    def as_arrays(answer, exchange):
+        answer.weights = {name: tensor.numpy() for name, tensor in answer.weights.items()}
+
+    def as_difference(answer, exchange):
+        answer.weights = {name: tensor - exchange.weights[name] for name, tensor in answer.weights.items()}
+        answer.weight_type = WeightType.WEIGHT_DIFF
+
+    wanted = whole.round(answered(a_client(config, tmp_path), lambda answer, exchange: None)).weights
+    same(from_arrays.round(answered(a_client(config, tmp_path), as_arrays)).weights, wanted)
+    added = from_difference.round(answered(a_client(config, tmp_path), as_difference)).weights
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(added[name], tensor)
+
+
+def test_a_client_refuses_weights_that_are_not_whole(tiny, tmp_path):
+    config = tiny()
+    question = asked(FederatedServer(*bundle_of(config, tmp_path)), 1)
+    question.weight_type = WeightType.WEIGHT_DIFF
+    with pytest.raises(UserError, match="have it send whole weights"):
+        a_client(config, tmp_path).train(question)
 
 
 def test_every_key_of_a_run_has_a_value_in_the_bundle_and_the_federation():

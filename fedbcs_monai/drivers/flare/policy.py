@@ -7,6 +7,7 @@ from typing import Any
 from nvflare.apis.fl_constant import WorkspaceConstants
 from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.app_common.widgets.component_path_authorizer import CLASS_ALLOW_LIST
+from nvflare.lighter.constants import PropKey
 from nvflare.lighter.ctx import ProvisionContext
 from nvflare.lighter.entity import Project
 from nvflare.lighter.spec import Builder
@@ -28,6 +29,9 @@ ALLOWED = tuple(
 LAUNCHER = "nvflare.app_common.job_launcher.client_process_launcher.ClientProcessJobLauncher"
 OUR_LAUNCHER = "fedbcs_monai.drivers.flare.launcher.SiteLauncher"
 """What starts a job at a site, in the resources of its kit."""
+
+LOG_STREAMING: str = PropKey.ALLOW_LOG_STREAMING
+"""NVFlare's key in the resources of a kit; true unless it says otherwise."""
 
 PRIVACY = {
     "scopes": [
@@ -77,7 +81,8 @@ def _site_file(sites: Path | None) -> str:
 def allow(local: Path) -> Path:
     """Name our classes in the resources of a kit: in ``resources.json`` where there is one, else in the provisioned.
 
-    They are allowed in jobs, and where NVFlare starts a site's job as a process, `SiteLauncher` does it.
+    They are allowed in jobs, and where NVFlare starts a site's job as a process, `SiteLauncher` does it. Logs stay
+    where they are written: NVFlare would stream those of a site, with its paths and names of files, to the server.
     """
     own, provisioned = local / WorkspaceConstants.RESOURCES_CONFIG, local / WorkspaceConstants.DEFAULT_RESOURCES_CONFIG
     file: Path = provisioned if provisioned.exists() and not own.exists() else own
@@ -86,6 +91,7 @@ def allow(local: Path) -> Path:
         allowed = resources.setdefault(CLASS_ALLOW_LIST, list(DEFAULT_CLASS_ALLOW_LIST))
         if "*" not in allowed:
             allowed += [name for name in ALLOWED if name not in allowed]
+        resources[LOG_STREAMING] = False
         for component in resources.get("components", []):
             if component["path"] == LAUNCHER:
                 component["path"] = OUR_LAUNCHER

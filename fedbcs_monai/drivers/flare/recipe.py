@@ -31,6 +31,13 @@ from fedbcs_monai.drivers.flare.statistics import SiteStatistics
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.setup import require_all
 
+TRACKERS = {
+    "tensorboard": "pip install tensorboard",
+    "mlflow": "pip install 'fedbcs-monai[track]'",
+    "wandb": "pip install wandb",
+}
+"""What NVFlare can hand the sites' numbers on to, and how each is installed."""
+
 LOCAL = ("sites", "output", "stack")
 """Keys that never travel: where data and results lie is each party's own matter."""
 
@@ -84,10 +91,10 @@ class FedBCSRecipe(JobRecipe):
         cross_site: in the end have every site evaluate what every other site trained in the last round.
         offload_mib: from this size of network on, updates wait for the aggregation on disk.
         poll_s: time between two looks of a site for a task.
-        track: ``tensorboard`` or ``mlflow``: the sites' numbers also go to NVFlare's own tracking as they come.
+        track: one or several of `TRACKERS`: the sites' numbers also go to NVFlare's own tracking as they come.
 
     Raises:
-        UserError: a key is missing, or the configuration has no place in a real federation.
+        UserError: a key is missing, the configuration has no place in a real federation, or there is no such tracker.
     """
 
     def __init__(
@@ -103,10 +110,11 @@ class FedBCSRecipe(JobRecipe):
         cross_site: bool = False,
         offload_mib: int = 256,
         poll_s: float = 0.2,
-        track: Sequence[str] = (),
+        track: str | Sequence[str] = (),
     ) -> None:
         if config.get("pool"):
             raise UserError("pool trains in one place on the cases of all sites, which a federation does not have")
+        trackers = _trackers([track] if isinstance(track, str) else track)
         super().__init__(config, name, min_responses)
         self.run_id = run_id or uuid.uuid4().hex[:12]
         self.job.to_server(
@@ -114,12 +122,24 @@ class FedBCSRecipe(JobRecipe):
         )
         self.job.to_server({"server": {"task_request_interval": poll_s}})
         self.job.to_clients(SiteExecutor(self.run_id, restarts), tasks=["*"])
-        for tracker in track:
-            if find_spec(tracker) is None:
-                raise UserError(f"{tracker} is not installed: pip install 'fedbcs-monai[track]'")
+        for tracker in trackers:
             add_experiment_tracking(self, tracker)
-        if track:
+        if trackers:
             self.job.to_clients(ConvertToFedEvent([ANALYTIC_EVENT_TYPE]))
+
+
+def _trackers(names: Sequence[str]) -> Sequence[str]:
+    """The names of trackers, each of them known and installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise UserError(f"track is {name!r}: choose one of {', '.join(TRACKERS)}")
+        if find_spec(name) is None:
+            raise UserError(f"track is {name!r}, which is not installed: {TRACKERS[name]}")
+    return names
 
 
 class StatisticsRecipe(JobRecipe):

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
@@ -31,9 +32,19 @@ from fedbcs_monai.tensors import write_atomically
 
 REFUSALS = (
     *(AuthenticationError, AuthorizationError, CommandError, InternalError, InvalidJobDefinition),
-    *(JobNotDone, JobNotFound, JobNotRunning, JobTimeout, NoReply, SessionClosed),
+    *(JobNotDone, JobNotFound, JobNotRunning, JobTimeout, NoReply, SessionClosed, NoConnection),
 )
 """What a server answers a user who can mend it."""
+
+AWAY = (AuthenticationError, ConnectionError, InternalError, NoReply, SessionClosed, RuntimeError)
+"""What comes instead of an answer while a server falls and starts again; it has forgotten who was logged in."""
+
+POLL_S = 2.0
+"""Seconds between two looks at a job."""
+
+
+class Unreachable(UserError):
+    """The server cannot be reached."""
 
 
 def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
@@ -93,11 +104,49 @@ def status(folder: Path, patience_s: float = 30.0) -> Mapping[str, Any]:
     }
 
 
-def wait(folder: Path, limit_s: float = 0.0, patience_s: float = 30.0) -> str:
-    """Wait for a run's newest job to end, at most so long (0: as long as it takes); its last status."""
-    kit, jobs = _read(folder)
-    with session(kit, patience_s) as server:
-        return str(server.wait_for_job(jobs[-1], timeout=limit_s).get("status", ""))
+def wait(
+    folder: Path,
+    patience_s: float = 30.0,
+    away_s: float = 1800.0,
+    note: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Wait for a run's newest job to end; its last status. A server that falls meanwhile is waited for.
+
+    Args:
+        folder: of the run.
+        patience_s: how long to look for the server at once.
+        away_s: how long a server may be away.
+        note: hears when the server has gone, and when it is back.
+
+    Raises:
+        UserError: the server was away too long, or does not know the job.
+    """
+    kit, _ = _read(folder)
+    seen: float | None = None  # when the server last answered, while it is away
+    while True:
+        try:
+            with _connected(kit, patience_s) as server:
+                while True:
+                    _, jobs = _read(folder)  # somebody may have resumed it
+                    status = str(server.get_job_meta(jobs[-1]).get("status", ""))
+                    if seen is not None:
+                        note("the server is back")
+                        seen = None
+                    if status.startswith("FINISHED"):
+                        return status
+                    time.sleep(POLL_S)
+        except (*AWAY, Unreachable) as error:
+            if seen is None:
+                seen = time.monotonic()
+                note(f"the server cannot be reached; looking for it for {away_s / 60:.0f} minutes")
+            if time.monotonic() - seen > away_s:
+                raise UserError(
+                    f"{kit}: the server was away for {away_s / 60:.0f} minutes ({_line(error)}); when it is back, "
+                    "`fedbcs flare status` says how the job is, and `fedbcs flare resume` goes on with it"
+                ) from None
+            time.sleep(POLL_S)
+        except REFUSALS as error:
+            raise UserError(f"the server refuses: {_line(error)}") from None
 
 
 def abort(folder: Path, patience_s: float = 30.0) -> str:
@@ -127,7 +176,20 @@ def download(folder: Path, patience_s: float = 30.0) -> Path:
 
 @contextmanager
 def session(kit: Path, patience_s: float) -> Iterator[Session]:
-    """A connection to the server as the admin whose startup kit this is."""
+    """A connection to the server as the admin whose startup kit this is.
+
+    Raises:
+        UserError: that is no startup kit, or what the server refuses.
+    """
+    with _connected(kit, patience_s) as opened:
+        try:
+            yield opened
+        except (*REFUSALS, RuntimeError) as error:
+            raise UserError(f"the server refuses: {_line(error)}") from None
+
+
+@contextmanager
+def _connected(kit: Path, patience_s: float) -> Iterator[Session]:
     file = kit / "startup" / "fed_admin.json"
     try:
         user = json.loads(file.read_text(encoding="utf-8"))["admin"]["username"]
@@ -136,16 +198,19 @@ def session(kit: Path, patience_s: float) -> Iterator[Session]:
     try:
         with redirect_stdout(StringIO()):  # it says that it connects
             opened = new_secure_session(user, str(kit.absolute()), timeout=patience_s)
-    except NoConnection as error:
-        raise UserError(
-            f"{kit}: the server cannot be reached ({error}); is it running, and is its name known?"
+    except AWAY as error:
+        raise Unreachable(
+            f"{kit}: the server cannot be reached ({_line(error)}); is it running, and is its name known?"
         ) from None
     try:
         yield opened
-    except (*REFUSALS, RuntimeError) as error:
-        raise UserError(f"the server refuses: {error}") from None
     finally:
-        opened.close()
+        with suppress(*AWAY):  # the server may have gone, and with it the session
+            opened.close()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _note(folder: Path, kit: Path, jobs: list[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
@@ -115,6 +116,23 @@ def test_a_killed_server_goes_on_from_its_checkpoint(
     assert finished(run)["absent"] == {}
     seen(run)
     assert_same_run(run, train(trained))
+
+
+def test_waiting_outlives_the_server(consortium, config, tmp_path, finished):
+    from fedbcs_monai.drivers.flare import submission
+
+    run_id, run = consortium.submit(config(), tmp_path)
+    said: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(submission.wait, run, note=said.append)
+        consortium.wait_for_round(run_id, 2)
+        consortium.kill("localhost")
+        consortium.wait_until(lambda: said, "the waiting one notices")
+        consortium.start("localhost")
+        assert main(["flare", "resume", str(run), "-q"]) == 0
+        assert waiting.result(timeout=900) == "FINISHED:COMPLETED"
+    assert ["cannot be reached" in said[0], said[-1]] == [True, "the server is back"]
+    assert finished(run)["rounds"] == 8
 
 
 def test_an_aborted_run_goes_on(consortium, config, tmp_path, finished, assert_same_run, capsys):

@@ -41,6 +41,7 @@ def test_our_classes_are_allowed_and_all_else_is_kept(kit):
     resources = json.loads((kit / "local" / "resources.json.default").read_text())
     assert resources["class_allow_list"] == ["nvflare.one", *CLASSES]
     assert resources["client"] == {"retry_timeout": 30}
+    assert resources["allow_log_streaming"] is False
     paths = [component["path"] for component in resources["components"]]
     assert paths == ["nvflare.manager.Manager", f"{OURS}launcher.SiteLauncher"]
 

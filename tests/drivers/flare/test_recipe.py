@@ -89,9 +89,21 @@ def test_sites_stream_to_trackers_through_the_server(recipe, tiny, tmp_path):
     assert names == {"server": {"TBAnalyticsReceiver"}, "client": {"ConvertToFedEvent"}}
 
 
-def test_a_tracker_that_is_not_installed_is_said(recipe, tiny):
-    with pytest.raises(UserError, match="a_tracker is not installed: pip install"):
-        recipe(tiny(), track=["a_tracker"])
+def test_one_tracker_may_be_named_without_a_list(recipe, tiny, tmp_path):
+    job = exported(recipe(tiny(), track="tensorboard"), tmp_path)
+    assert "TBAnalyticsReceiver" in (job / "app" / "config" / "config_fed_server.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("track", "said"),
+    [("a_tracker", "choose one of tensorboard, mlflow, wandb"), ("wandb", "pip install wandb")],
+    ids=["unknown", "not installed"],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_tracker_that_is_not_there_is_said(recipe, tiny, monkeypatch, track, said, listed):
+    monkeypatch.setattr("fedbcs_monai.drivers.flare.recipe.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=said):
+        recipe(tiny(), track=[track] if listed else track)
 
 
 def test_a_federation_on_this_machine_needs_a_site_list(recipe, tmp_path):
