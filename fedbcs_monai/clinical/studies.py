@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedbcs_monai.clinical.facts import NOTHING, Facts
+from fedbcs_monai.clinical.folders import files_below, is_dicom
 from fedbcs_monai.clinical.images import PICTURE_SUFFIXES, VOLUME_SUFFIXES, mask_suffixes, read_source
 from fedbcs_monai.clinical.outputs import ends_with, stem
 from fedbcs_monai.clinical.source import Source
@@ -45,11 +46,13 @@ class Study(NamedTuple):
         name: of its outputs; from the file or folder that the user named, never from what is written in it.
         path: of the file, or the folder of a DICOM series.
         series: of a DICOM study, its `fedbcs_monai.clinical.dicom.series.Series`.
+        notes: what was unusual about its folder, one sentence each.
     """
 
     name: str
     path: Path
     series: Any = None
+    notes: tuple[str, ...] = ()
 
     def read(self) -> Source:
         """The image in memory.
@@ -62,7 +65,7 @@ class Study(NamedTuple):
         if self.series is None:
             return read_source(self.path)
         source: Source = dicom_module("volume").read_series(self.series, self.path)
-        return source
+        return source._replace(notes=(*source.notes, *self.notes))
 
     @property
     def pictures(self) -> bool:
@@ -215,8 +218,8 @@ def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], 
     if path.is_file():
         if ends_with(path, wanted.suffixes):
             return [Study(request.name or stem(path), _of_pair(path))], [], []
-        if not wanted.pictures and _is_dicom(path):
-            return _series(request, [path], wanted), [], []
+        if not wanted.pictures and is_dicom(path):
+            return _series(request, [path], [], wanted), [], []
         raise UserError(f"{path}: {wanted}; give it one, or choose a model for this image")
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder")
@@ -224,7 +227,8 @@ def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], 
     earlier = _earlier(path, there)
     files = [file for file in there if file not in earlier]
     images = [file for file in files if ends_with(file, wanted.suffixes) and _of_pair(file) == file]
-    series = [] if wanted.pictures else [file for file in _tree(path) if file not in earlier and _is_dicom(file)]
+    below = [] if wanted.pictures else [file for file in files_below(path) if file not in earlier]
+    series = [file for file in below if is_dicom(file)]
     ours = [file.name for file in there if file in earlier and ends_with(file, (*wanted.suffixes, ".dcm"))]
     if series and images and not request.series:
         raise UserError(
@@ -232,7 +236,9 @@ def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], 
             "name the file or folder that is meant, or a DICOM --series"
         )
     if series and (request.series or not images):
-        return _series(request, series, wanted), [], ours
+        dicom = set(series)
+        beside = [file for file in below if file not in dicom and not ends_with(file, SUFFIXES)]
+        return _series(request, series, beside, wanted), [], ours
     skipped = [file.name for file in files if ends_with(file, SUFFIXES) and file not in images]
     if not images:
         others = f"holds only others, such as {skipped[0]}" if skipped else "holds no image"
@@ -266,11 +272,20 @@ def _source_name(file: Path) -> str | None:
     return None if ending is None or not ends_with(file, (*SUFFIXES, ".dcm")) else name.removesuffix(ending)
 
 
-def _series(request: Request, files: Sequence[Path], wanted: Wanted) -> list[Study]:
+def _series(request: Request, files: Sequence[Path], others: Sequence[Path], wanted: Wanted) -> list[Study]:
+    """The series that are meant among DICOM files; the others of their folder are counted."""
     dicom = dicom_module("series")
-    chosen = dicom.choose(dicom.find_series(files), request.series, wanted.facts, request.path)
+    found = dicom.find_series(files)
+    chosen = dicom.choose(found, request.series, wanted.facts, request.path)
+    notes = _passed_over(len(others), len(files) - sum(len(one.files) for one in found))
     name = request.name or stem(request.path.resolve())
-    return [Study(f"{name}_{one.number}" if len(chosen) > 1 else name, request.path, one) for one in chosen]
+    return [Study(f"{name}_{one.number}" if len(chosen) > 1 else name, request.path, one, notes) for one in chosen]
+
+
+def _passed_over(no_dicom: int, no_image: int) -> tuple[str, ...]:
+    counts = [(no_dicom, "no DICOM"), (no_image, "DICOM without an image of the patient")]
+    said = " and ".join(f"{count} that {'is' if count == 1 else 'are'} {what}" for count, what in counts if count)
+    return (f"files of its folder were passed over: {said}; is none of them a slice?",) if said else ()
 
 
 def _named_apart(studies: list[Study]) -> list[Study]:
@@ -306,23 +321,6 @@ def _of_pair(path: Path) -> Path:
     """A NIfTI pair is named by its header."""
     header = path.with_suffix(".hdr")
     return header if path.suffix.lower() == ".img" and header.is_file() else path
-
-
-def _tree(folder: Path) -> list[Path]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its preamble, or, without one, by its name."""
-    try:
-        with path.open("rb") as file:
-            preamble = file.read(132)[128:]
-    except OSError as error:
-        if ends_with(path, SUFFIXES):
-            return False  # it fails alone, when it is read
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
-    return preamble == b"DICM" or ends_with(path, (".dcm", ".dicom", ".ima"))
 
 
 def dicom_module(name: str) -> Any:

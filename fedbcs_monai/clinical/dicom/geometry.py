@@ -13,6 +13,8 @@ PLANES = ("sagittal", "coronal", "axial")
 """By the axis of the patient that the slices follow: left, posterior, superior."""
 
 _UNEVEN = 0.01  # of the usual distance of slices; what highdicom takes for regular
+_ROUNDED_MM = 0.1  # from an image's place at equal distances: positions rounded to 0.1 mm lie within 0.09 mm of it
+_ROUNDED = 0.1  # and of the usual distance of slices, so that a slice that is missing is never taken for rounding
 _TURNED = 1e-3  # of a direction cosine
 _SHEARED = 1e-3  # of the cosine between the stack and its normal
 _TELLING = {
@@ -43,7 +45,7 @@ def fault_of(headers: Sequence[Header]) -> str:
     """
     if any(is_multiframe(header.data) for header in headers):
         return "" if len(headers) == 1 else f"holds {len(headers)} multi-frame images; give one of their files"
-    for check in (_readable, _grey, _of_one_kind, _parallel, _regular):
+    for check in (_readable, _grey, _mosaic, _of_one_kind, _parallel, _regular):
         if found := check(headers):
             return found
     return ""
@@ -101,6 +103,16 @@ def _grey(headers: Sequence[Header]) -> str:
     return ""
 
 
+def _mosaic(headers: Sequence[Header]) -> str:
+    for path, data in headers:
+        if "MOSAIC" in [str(part).upper() for part in _values(data, "ImageType")]:
+            return (
+                f"{path.name}: a Siemens mosaic, many slices side by side in one image; "
+                "convert it to NIfTI (dcm2niix), or export it as enhanced multi-frame"
+            )
+    return ""
+
+
 def _of_one_kind(headers: Sequence[Header]) -> str:
     sizes = {(data.get("Rows"), data.get("Columns")) for _, data in headers}
     if len(sizes) > 1:
@@ -133,14 +145,55 @@ def _regular(headers: Sequence[Header]) -> str:
     repeated = steps < max(usual, np.ptp(along) / len(headers)) * _UNEVEN
     if repeated.any():
         return _repeated([headers[at] for at in order], repeated)
-    stack = places[order[-1]] - places[order[0]]
-    if abs(stack @ normal) / np.linalg.norm(stack) < 1 - _SHEARED:
+    if _sheared(places[order], normal) and not _only_rounded(places[order], normal):
         return "its slices are shifted against each other (a tilted gantry?); resample it to a straight grid first"
     uneven = int(np.abs(steps - usual).argmax())
-    if abs(steps[uneven] - usual) > usual * _UNEVEN:
+    if abs(steps[uneven] - usual) > usual * _UNEVEN and not _only_rounded(places[order], normal):
         between = " and ".join(headers[at].path.name for at in order[uneven : uneven + 2])
         return f"between {between} lie {steps[uneven]:.2f} mm, elsewhere {usual:.2f} mm; is a slice missing?"
     return ""
+
+
+def even_places(positions: Sequence[Sequence[float]], directions: Sequence[float]) -> NDArray[np.float64]:
+    """Where images whose positions were rounded lie: at equal distances along their normal, (N, 3) in mm.
+
+    Args:
+        positions: of each image, in any order.
+        directions: of their rows and columns.
+
+    Returns:
+        The places that fit the positions best, in the order given; the positions where these are regular as they are.
+    """
+    places, normal = np.array(positions, float), _normal(directions)
+    order = np.argsort(places @ normal, kind="stable")
+    steps = np.diff(places[order] @ normal)
+    if np.abs(steps - steps.mean()).max() <= steps.mean() * _UNEVEN and not _sheared(places[order], normal):
+        return places
+    even = np.empty_like(places)
+    even[order] = _fitted(places[order], normal)
+    return even
+
+
+def _sheared(places: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+    """Whether images, in their order along the normal, follow a line that is not the normal."""
+    stack = places[-1] - places[0]
+    return bool(abs(stack @ normal) / np.linalg.norm(stack) < 1 - _SHEARED)
+
+
+def _only_rounded(places: NDArray[np.float64], normal: NDArray[np.float64]) -> bool:
+    """Whether images, in their order along the normal, lie as near to equal distances as rounded positions do."""
+    step = abs(places[-1] @ normal - places[0] @ normal) / (len(places) - 1)
+    moved = np.linalg.norm(places - _fitted(places, normal), axis=1)
+    return bool(moved.max() <= min(_ROUNDED_MM, step * _ROUNDED))
+
+
+def _fitted(places: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Equal distances along the normal, nearest to the places in the sense of least squares."""
+    normal = normal / np.linalg.norm(normal)
+    count = np.arange(len(places)) - (len(places) - 1) / 2
+    step = count @ (places @ normal) / (count @ count)
+    fitted: NDArray[np.float64] = places.mean(0) + np.outer(count * step, normal)
+    return fitted
 
 
 def _repeated(ordered: Sequence[Header], repeated: NDArray[np.bool_]) -> str:

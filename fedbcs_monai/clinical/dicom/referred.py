@@ -16,7 +16,7 @@ from pydicom.valuerep import DA, DT, TEXT_VR_DELIMS, TM, PersonName, validate_va
 
 from fedbcs_monai.clinical.dicom.geometry import is_multiframe
 from fedbcs_monai.clinical.dicom.series import quiet
-from fedbcs_monai.clinical.dicom.volume import Stack
+from fedbcs_monai.clinical.dicom.volume import Stack, evened, with_syntax
 from fedbcs_monai.errors import UserError
 
 UTF8 = "ISO_IR 192"
@@ -81,9 +81,10 @@ def referred(stack: Stack) -> Referred:
 
 def _referred(stack: Stack) -> Referred:
     try:
-        images: list[Dataset] = [dcmread(file, stop_before_pixels=True, force=True) for file in stack.files]
+        images = [with_syntax(dcmread(file, stop_before_pixels=True, force=True)) for file in stack.files]
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read again ({error.strerror})") from None
+    evened(images)
     first = images[0]
     charset = standard_charset(first.get("SpecificCharacterSet"))
     encodings = convert_encodings(charset or [""])

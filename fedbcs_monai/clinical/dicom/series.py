@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from fedbcs_monai.clinical.dicom.geometry import Header, fault_of, plane_of
 from fedbcs_monai.clinical.facts import Facts
@@ -177,12 +178,17 @@ def _header(path: Path) -> Header:
     try:
         with quiet():
             data = dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-            if "SOPClassUID" not in data and "Rows" not in data:
+            if "SOPClassUID" not in data and "Rows" not in data and not _is_index(data):
                 raise InvalidDicomError
             list(data)  # pydicom decodes late; what cannot be decoded shows here
     except Exception as error:  # what pydicom raises has no common ancestor, and its text may quote the patient
         raise UserError(f"{path}: not a readable DICOM file ({type(error).__name__}); export it again") from None
     return Header(path, data)
+
+
+def _is_index(data: Dataset) -> bool:
+    """Whether it is a DICOMDIR, which says so in its file's header only."""
+    return bool(data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
 def _is_image(data: Dataset) -> bool:

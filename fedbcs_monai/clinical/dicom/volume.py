@@ -8,8 +8,9 @@ from typing import NamedTuple
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from fedbcs_monai.clinical.dicom.geometry import is_multiframe
+from fedbcs_monai.clinical.dicom.geometry import even_places, is_multiframe
 from fedbcs_monai.clinical.dicom.series import WHO, Series, quiet
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.errors import UserError
@@ -61,11 +62,20 @@ def read_series(series: Series, path: Path) -> Source:
 
 def _image(file: Path) -> Dataset:
     try:
-        image = dcmread(file, force=True)
+        image = with_syntax(dcmread(file, force=True))
         image.pixel_array  # noqa: B018  # decoded now, so that what fails is known by its file
     except Exception as error:  # what pydicom and its decoders raise has no common ancestor
         what = f"{type(error).__name__}; is the file whole, and are the packages of fedbcs-monai[dicom] installed?"
         raise UserError(f"{file}: its pixels cannot be decoded ({what})") from None
+    return image
+
+
+def with_syntax(image: Dataset) -> Dataset:
+    """A file without the header that names its encoding is in the one that its elements were found to be in."""
+    if "TransferSyntaxUID" not in image.file_meta:
+        implicit, little = image.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     return image
 
 
@@ -75,6 +85,7 @@ def _volume(images: Sequence[Dataset], path: Path) -> hd.Volume:
         if "FrameOfReferenceUID" in images[0]:
             image.FrameOfReferenceUID = images[0].FrameOfReferenceUID
     try:
+        evened(images)
         if is_multiframe(images[0]):
             volume = hd.Image.from_dataset(images[0]).get_volume(dtype=np.float32, apply_real_world_transform=False)
         else:
@@ -85,6 +96,14 @@ def _volume(images: Sequence[Dataset], path: Path) -> hd.Volume:
         raise UserError(f"{path}: not one regular volume ({_said(error, images[0])})") from None
     upright = volume.permute_spatial_axes((2, 1, 0))
     return upright.ensure_handedness(hd.AxisHandedness.RIGHT_HANDED, flip_axis=2)
+
+
+def evened(images: Sequence[Dataset]) -> None:
+    """Put images whose positions were rounded at equal distances, where highdicom takes them for one volume."""
+    if len(images) > 1:
+        places = even_places([image.ImagePositionPatient for image in images], images[0].ImageOrientationPatient)
+        for image, place in zip(images, places, strict=True):
+            image.ImagePositionPatient = place.tolist()
 
 
 def _said(error: Exception, image: Dataset) -> str:

@@ -58,6 +58,21 @@ def test_highdicom_reads_back_the_same_volume(saved, source):
     assert np.array_equal(back.match_geometry(expected).array, expected.array)
 
 
+def test_a_series_without_preambles_and_with_rounded_positions_has_one_too(tmp_path, made):
+    images = made.slices(made.voxels())
+    for image in images:
+        image.ImagePositionPatient = [round(float(x), 1) for x in image.ImagePositionPatient]
+    folder = made.save(images, tmp_path / "series")
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        path.write_bytes(content[content.index(b"\x08\x00\x05\x00") :])
+    source = read_series(find_series(folder.iterdir())[0], folder)
+    written(mask_of(source), source.series, ["prostate"], MODEL).save_as(tmp_path / "seg.dcm")
+    back = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True, allow_missing_positions=True)
+    expected = source.series.geometry.with_array(mask_of(source))
+    assert np.array_equal(back.match_geometry(expected).array, expected.array)
+
+
 def test_it_refers_to_its_images_patient_and_study(saved, made):
     seg, image = pydicom.dcmread(saved), made.slices(made.voxels())[0]
     for keyword in (*made.PATIENT, "StudyInstanceUID", "FrameOfReferenceUID", "StudyDate"):

@@ -9,19 +9,26 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nibabel.eulerangles import euler2mat
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MediaStorageDirectoryStorage,
     RLELossless,
 )
 
+from fedbcs_monai.clinical.dicom.geometry import Header, even_places, fault_of
 from fedbcs_monai.clinical.dicom.series import choose, find_series
 from fedbcs_monai.clinical.dicom.volume import read_series
 from fedbcs_monai.clinical.facts import NOTHING, Facts
+from fedbcs_monai.clinical.studies import Wanted, find_studies
 from fedbcs_monai.errors import UserError
 
 
@@ -212,6 +219,7 @@ def coloured(images):
         (lacking("PixelSpacing"), "im002.dcm: has no PixelSpacing"),
         (comma, r"im001.dcm: PixelSpacing is '0,75\\\\0,75'.*decimal comma"),
         (sheared, "shifted against each other .a tilted gantry"),
+        (setting("ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "im002.dcm: a Siemens mosaic"),
         (coloured, "a colour image"),
     ],
 )
@@ -220,6 +228,107 @@ def test_what_is_not_one_volume_is_refused_with_the_reason(tmp_path, made, spoil
     with pytest.raises(UserError, match=said) as refusal:
         read(folder)
     assert "Doe" not in str(refusal.value)
+
+
+def rounded(images, digits=1):
+    for image in images:
+        image.ImagePositionPatient = [round(float(x), digits) for x in image.ImagePositionPatient]
+    return images
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    step=st.floats(1, 6),
+    origin=st.tuples(*[st.floats(-200, 200)] * 3),
+    count=st.integers(3, 40),
+    missing=st.integers(1, 38),
+)
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_one_volume_and_a_missing_slice_is_not(
+    angles, step, origin, count, missing
+):
+    """Of any place, direction and distance of slices; what is made of them lies within 0.1 mm of the truth."""
+    x, y, z = euler2mat(*angles).T
+    truth = np.array(origin) + np.outer(np.arange(count) * step, z)
+    headers = [header_at(np.round(place, 1), [*x, *y]) for place in truth]
+    assert fault_of(headers) == ""
+    even = even_places([header.data.ImagePositionPatient for header in headers], [*x, *y])
+    assert np.linalg.norm(even - truth, axis=1).max() < 0.1
+    if missing < count - 1 and count > 3:
+        assert "is a slice missing?" in fault_of(headers[:missing] + headers[missing + 1 :])
+
+
+def header_at(place, directions):
+    data = pydicom.Dataset()
+    data.ImagePositionPatient, data.ImageOrientationPatient = place.tolist(), [round(float(c), 9) for c in directions]
+    data.PixelSpacing, data.Rows, data.Columns = [0.5, 0.5], 8, 8
+    return Header(Path("a.dcm"), data)
+
+
+def test_a_series_of_rounded_positions_is_read_where_it_lies(tmp_path, made):
+    source = read(made.save(rounded(made.slices(made.voxels())), tmp_path / "series"))
+    assert np.array_equal(source.array, made.voxels())
+    corners = np.array([[0, 0, 0, 1], [19, 31, 4, 1]]).T
+    assert np.abs((source.affine - made.geometry()) @ corners).max() < 0.1
+    assert np.linalg.norm(source.affine[:3, 2]) == pytest.approx(3, abs=0.05)
+
+
+def test_positions_that_are_regular_as_they_are_stay(made):
+    images = made.slices(made.voxels())
+    positions = [[float(x) for x in image.ImagePositionPatient] for image in images]
+    assert np.array_equal(even_places(positions, made.OBLIQUE), positions)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("beginning", ["header of the file", "data"])
+def test_slices_without_preamble_and_ending_are_slices(tmp_path, made, beginning, syntax):
+    """Without the preamble, or also without the header that names the encoding, as some archives store them."""
+    folder = made.save(stored_as(syntax)(made.slices(made.voxels())), tmp_path / "series")
+    charset = b"\x00\x08\x00\x05" if syntax == ExplicitVRBigEndian else b"\x08\x00\x05\x00"
+    for path in sorted(folder.iterdir())[3:]:
+        content = path.read_bytes()
+        start = 132 if beginning == "header of the file" else content.index(charset)
+        path.with_suffix("").write_bytes(content[start:])
+        path.unlink()
+    (study,) = find_studies([folder], Wanted(False)).studies
+    source = study.read()
+    assert np.array_equal(source.array, made.voxels())
+    assert np.abs(source.affine - made.geometry()).max() < 1e-6
+    assert source.notes == ()
+
+
+def test_every_file_that_is_passed_over_is_counted_and_a_dicomdir_is_none(tmp_path, made):
+    folder = made.save(made.slices(made.voxels()), tmp_path / "series")
+    (folder / "im004.dcm").rename(folder / "im004")
+    (folder / "im004").write_bytes(b"encrypted by the archive")
+    (folder / "readme.txt").write_text("of the viewer")
+    report = made.slices(made.voxels())[0]
+    del report.Rows, report.Columns, report.PixelData
+    made.save([report], folder, "report")
+    index = pydicom.dataset.FileMetaDataset()
+    index.MediaStorageSOPClassUID, index.MediaStorageSOPInstanceUID = MediaStorageDirectoryStorage, "1.2.3"
+    index.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory = pydicom.Dataset()
+    directory.file_meta, directory.FileSetID = index, "DISC"
+    directory.save_as(folder / "DICOMDIR", enforce_file_format=True)
+    (study,) = find_studies([folder], Wanted(False)).studies
+    (note,) = study.read().notes
+    assert note == (
+        "files of its folder were passed over: 2 that are no DICOM and 1 that is DICOM without an image of the "
+        "patient; is none of them a slice?"
+    )
+    (folder / "DICOMDIR").rename(folder / "index")  # known by what it says, too
+    assert "2 that are DICOM without" in find_studies([folder], Wanted(False)).studies[0].notes[0]
+
+
+def test_links_to_folders_are_followed_once(tmp_path, made):
+    made.save(made.slices(made.voxels()), tmp_path / "archive" / "series")
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "t2").symlink_to(tmp_path / "archive" / "series", target_is_directory=True)
+    (tmp_path / "archive" / "series" / "back").symlink_to(study, target_is_directory=True)
+    (found,) = find_studies([study], Wanted(False)).studies
+    assert len(found.series.files) == 5
 
 
 def test_a_file_cut_short_is_named(tmp_path, made):
