@@ -1,14 +1,19 @@
-"""Maths on dictionaries of named tensors."""
+"""Maths on dictionaries of named tensors; their files, which are checked when they are read."""
 
 import os
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
+
+from fedbcs_monai.files import BLANK, DIGEST, DamagedError, check_digest, insert_digest, whole
 
 Tensors = Mapping[str, Tensor]
 
@@ -178,28 +183,59 @@ def detached(tensors: Tensors) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: temporary file beside it, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def write_tensors(path: Path, tensors: Tensors) -> None:
+    """Write named tensors as safetensors, whole or not at all, without a copy of them in memory.
+
+    The file holds its own SHA-256 in its metadata.
+
+    Raises:
+        OSError: what the system refuses.
+    """
+    with whole(path) as part:
+        save(part, tensors, {DIGEST: BLANK})
+        insert_digest(part)
 
 
-def write_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> None:
-    """Write named tensors as safetensors, atomically, without a copy of them in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, dict(metadata or {}) or None)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def save(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file as any other is written: with its usual mode, and with `OSError` for what is refused."""
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    path.chmod(mode)  # newer versions of safetensors let nobody but the owner read
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors from a safetensors file, sorted by name: the library gives them in an order of chance."""
-    tensors: dict[str, Tensor] = load(path.read_bytes())
+    """Read named tensors from a safetensors file, sorted by name: the library gives them in an order of chance.
+
+    A file without a SHA-256, which an older version or another program has written, is taken with a warning.
+
+    Raises:
+        DamagedError: it is not the file that was written.
+    """
+    content = path.read_bytes()
+    digest = check_digest(path, content)
+    tensors = decoded(path, content)
+    if not digest:
+        warnings.warn(
+            f"{path}: holds no SHA-256 of itself, so damage cannot be seen; this version writes one", stacklevel=2
+        )
+    return tensors
+
+
+def decoded(path: Path, content: bytes) -> dict[str, Tensor]:
+    """The tensors in the content of a safetensors file, sorted by name.
+
+    Raises:
+        DamagedError: it is none.
+    """
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except (SafetensorError, ValueError) as error:
+        raise DamagedError(f"{path}: damaged, not a safetensors file ({error}); restore it from a copy") from None
     return dict(sorted(tensors.items()))

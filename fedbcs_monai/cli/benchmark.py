@@ -22,6 +22,7 @@ from fedbcs_monai.federated.planning import Choice, read_suite
 from fedbcs_monai.federated.setup import require_all
 from fedbcs_monai.federated.stage import Stage, seconds_of, stages_of
 from fedbcs_monai.federated.suite import PlannedRun, Suite
+from fedbcs_monai.files import check_folder_can_be
 from fedbcs_monai.report import duration, write_benchmark
 
 
@@ -32,6 +33,7 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         say_plan(suite, options.jobs, options.overwrite, say)
         return 0
+    check_folder_can_be(suite.output)
     failures: list[Failure] = []
     if options.tables_only:
         stages_of(suite)  # refuses runs of other settings

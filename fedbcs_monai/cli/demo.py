@@ -12,6 +12,7 @@ from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.data.synthetic import UNSEEN, synthesise
 from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import check_folder_can_be
 from fedbcs_monai.report import write_report
 
 CASES = {"nuclei": 24, "prostate": 10}
@@ -33,6 +34,7 @@ def run(options: Namespace) -> None:
     """Make up sites, train twice, write the page."""
     say = voice(options)
     folder = options.output or Path(f"fedbcs-demo-{options.task}")
+    check_folder_can_be(folder)
     if folder.exists() and any(folder.iterdir()) and not options.overwrite:
         raise UserError(f"{folder}: is not empty; replace an earlier demo with --overwrite, or name another -o")
     started = time.perf_counter()

@@ -9,14 +9,16 @@ from fedbcs_monai.cli.voice import voice
 from fedbcs_monai.drivers.evaluate import evaluate
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore
-from fedbcs_monai.tensors import write_atomically
+from fedbcs_monai.files import check_file_can_be, write_whole
 
 
 def run(options: Namespace) -> None:
     """Score, say a table, and write every case's scores where asked."""
     say = voice(options)
-    if options.output is not None and options.output.exists() and not options.overwrite:
-        raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
+    if options.output is not None:
+        check_file_can_be(options.output)
+        if options.output.exists() and not options.overwrite:
+            raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
     scores = evaluate(
         options.run,
         sites=options.sites,
@@ -34,5 +36,5 @@ def run(options: Namespace) -> None:
         writer = csv.writer(content)
         writer.writerow(["site", *CaseScore._fields])
         writer.writerows([name, *score] for name, found in scores.items() for score in found)
-        write_atomically(options.output, content.getvalue().encode())
+        write_whole(options.output, content.getvalue().encode())
         say.result("scores", path=options.output)

@@ -12,6 +12,7 @@ from fedbcs_monai.cli.voice import Quiet, voice
 from fedbcs_monai.config import load_config
 from fedbcs_monai.drivers.flare.layout import STATISTICS
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import check_file_can_be, check_folder_can_be
 from fedbcs_monai.report import write_report
 
 try:
@@ -64,6 +65,7 @@ def _simulate(options: Namespace, say: Quiet) -> None:
 def _export(options: Namespace, say: Quiet) -> None:
     if options.output.exists():
         raise UserError(f"{options.output}: is there already; name another -o")
+    check_folder_can_be(options.output.parent)
     config, how = load_config(options.config, overrides_of(options.overrides)), recipe_options(options)
     if options.statistics:
         recipe = StatisticsRecipe(config, name=options.job_name, **how)
@@ -110,6 +112,7 @@ def _site_policy(options: Namespace, say: Quiet) -> None:
 
 
 def _project(options: Namespace, say: Quiet) -> None:
+    check_file_can_be(options.output)
     if options.output.exists() and not options.overwrite:
         raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
     write_project(options.output, options.clients)

@@ -6,12 +6,15 @@ from fedbcs_monai.cli.voice import voice
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import check_file_can_be
 
 
 def run(options: Namespace) -> None:
     """Check the folder, split by patient, write the list."""
     say = voice(options)
     output = options.output or options.folder / "sites.json"
+    if options.output is not None:
+        check_file_can_be(output)
     if output.exists() and not options.overwrite:
         raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
     with say.progress("checking files") as progress:

@@ -80,12 +80,20 @@ def _named_bar() -> tuple[TextColumn, BarColumn]:
     return TextColumn("{task.description}", markup=False), BarColumn()
 
 
+class _Console(Console):
+    """A console that does not end the process when nobody reads it: the command line says so."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass on what rich has caught."""
+        raise
+
+
 class Bars(Quiet):
     """Bars with time remaining on a terminal, plain lines elsewhere."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, **_VERBATIM)
-        self.out = Console(soft_wrap=True, **_VERBATIM)
+        self.out = _Console(soft_wrap=True, **_VERBATIM)
         self.bars = Progress(
             *_named_bar(),
             MofNCompleteColumn(),

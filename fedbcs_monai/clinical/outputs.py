@@ -2,16 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
 
 from PIL import Image
 
+from fedbcs_monai import files
 from fedbcs_monai.data.check import PAIR_SUFFIXES, SUFFIXES
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import Part
 
 _ENDINGS = (*SUFFIXES, *PAIR_SUFFIXES, ".dcm", ".ima", ".dicom")
 
@@ -21,13 +22,10 @@ FILE_SUFFIXES = (*_ENDINGS, ".json", ".html", ".csv", ".zip", ".pdf")
 _LONGEST_NAME = 255  # bytes, on the usual file systems
 _LONGEST_ENDING = 20  # of "_probability.nii.gz", and some
 
-Part = Callable[[Path], Path]
-"""From where a file will lie to the hidden file to be written until then."""
-
 
 @contextmanager
 def together(folder: Path) -> Iterator[Part]:
-    """Write several files into a folder: all of them appear when the block ends well, none when it does not.
+    """Files that appear together or not at all, as `files.together` writes them.
 
     They replace older files of their names. The last says that all are there, so an older one of its name goes first.
     Until then they lie in a hidden folder of this call's own, which no other process touches.
@@ -35,42 +33,12 @@ def together(folder: Path) -> Iterator[Part]:
     Raises:
         UserError: what the system refuses.
     """
-    parts: dict[Path, Path] = {}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".fedbcs-", ignore_cleanup_errors=True) as hidden:
-
-            def part(final: Path) -> Path:
-                return parts.setdefault(final, Path(hidden) / final.name)
-
+        with files.naming(folder), files.together(folder) as part:
             yield part
-            for path in parts.values():
-                _to_disk(path)
-            for final in list(parts)[-1:]:
-                final.unlink(missing_ok=True)
-            for final, path in parts.items():
-                path.replace(final)
     except OSError as error:
         where = error.filename or folder
         raise UserError(f"{where}: cannot be written ({error.strerror}); choose another output") from None
-
-
-@contextmanager
-def made_folder(path: Path) -> Iterator[None]:
-    """A folder for outputs that can be written into, made before any work is done for them.
-
-    What was made of it goes again if nothing came to lie in it.
-
-    Raises:
-        UserError: what the system refuses.
-    """
-    made = _make_folder(path)
-    try:
-        yield
-    finally:
-        for folder in made:
-            with suppress(OSError):  # one that is not empty stays
-                folder.rmdir()
 
 
 def remove(path: Path) -> None:
@@ -117,20 +85,3 @@ def fitting(name: str) -> str:
 def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name ends with one of the suffixes, in whatever case."""
     return path.name.lower().endswith(suffixes)
-
-
-def _make_folder(path: Path) -> list[Path]:
-    """Make a folder that can be written into; it and those above it that were not there, the deepest first."""
-    try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot be a folder of outputs ({error.strerror}); choose another output") from None
-    return missing
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

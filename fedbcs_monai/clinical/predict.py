@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.clinical.outputs import FILE_SUFFIXES, ends_with, made_folder, remove, together
+from fedbcs_monai.clinical.outputs import FILE_SUFFIXES, ends_with, remove, together
 from fedbcs_monai.clinical.page import Entry, is_page, is_whole, write_page
 from fedbcs_monai.clinical.predictor import Predictor
 from fedbcs_monai.clinical.products import (
@@ -23,6 +23,7 @@ from fedbcs_monai.clinical.products import (
 )
 from fedbcs_monai.clinical.studies import STATISTICS, Found, Study, find_studies, requested
 from fedbcs_monai.errors import UserError, discreet_reason
+from fedbcs_monai.files import made_folder
 
 PAGE = "report.html"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedbcs_monai.clinical.images import content_of
-from fedbcs_monai.clinical.outputs import Part, ends_with, fitting, png, stem
+from fedbcs_monai.clinical.outputs import ends_with, fitting, png, stem
 from fedbcs_monai.clinical.overlay import overlay
 from fedbcs_monai.clinical.predictor import Prediction, Predictor
 from fedbcs_monai.clinical.studies import STATISTICS, Study, dicom_module
 from fedbcs_monai.data.check import NIFTI_SUFFIXES
 from fedbcs_monai.errors import UserError, discreet_reason
+from fedbcs_monai.files import Part
 
 TYPES = ("own", "nifti", "dicom_seg", "dicom_rtstruct")
 """Of masks: ``own`` is the image's own kind of file, and NIfTI for a DICOM series."""

@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.data.sites import FORMAT, PARTS, read_sites, sha256
+from fedbcs_monai.data.sites import FORMAT, PARTS, read_sites
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import check_case, sha256
 
 KEYS = dict(zip(PARTS, ("training", "validation", "test"), strict=True))
 """What MONAI's datalists call the parts."""
 
 
 def datalist(path: str | Path, part: str, site: str = "", fold: int = 0) -> list[dict[str, Any]]:
-    """The cases of one part as MONAI dictionaries, as `SiteData.items` gives them.
+    """The cases of one part as MONAI dictionaries, as `SiteData.items` gives them but for their SHA-256.
+
+    The files of a site list are checked against these here, because MONAI's readers do not know them.
 
     Args:
         path: a site list, or a JSON file whose `training`, `validation` and `test` list an `image` and a `label` each,
@@ -43,7 +46,10 @@ def _of_a_site(path: Path, part: str, site: str, fold: int) -> list[dict[str, An
     sites = read_sites(path)
     if site not in sites and (site or len(sites) > 1):
         raise UserError(f"{path}: which site? It lists {', '.join(sorted(sites))}; name one as `site`")
-    return sites[site or next(iter(sites))].items(part, fold)
+    items = sites[site or next(iter(sites))].items(part, fold)
+    for item in items:
+        check_case(item)
+    return [{key: value for key, value in item.items() if key != "sha256"} for item in items]
 
 
 def _listed(path: Path, content: dict[str, Any], part: str) -> list[dict[str, Any]]:

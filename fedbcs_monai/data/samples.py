@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fedbcs_monai.data.spill import spilled
 from fedbcs_monai.errors import UserError, user_error_behind
+from fedbcs_monai.files import check_case
 
 Transform = Callable[[Any], Any]
 Sample = dict[str, Tensor]
@@ -83,6 +84,7 @@ class Samples(Dataset[Drawn]):
         return [most] * full + [left] * (left > 0)
 
     def _read(self, number: int) -> list[Sample]:
+        check_case(self.data[number])
         _set_seed(self.slicing, int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
         try:
             case = self.preprocessing(dict(self.data[number]))

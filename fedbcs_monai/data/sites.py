@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import sha256, write_whole
 
 FORMAT = "fedbcs-sites-1"
 PARTS = ("train", "val", "test")
@@ -99,25 +98,17 @@ class SiteData:
         """The cases of one part as MONAI dictionaries.
 
         Returns:
-            For each case `image` and, if there is one, `label`: absolute paths; `case`: the case's `id`.
+            For each case `image` and, if there is one, `label`: absolute paths; `case`: the case's `id`; `sha256`: of
+            both files, for `check_listed`.
         """
         root = self.root.absolute()
         items = []
         for case in self.split(part, fold):
-            item = {"image": str(root / case.image), "case": case.id}
+            item = {"image": str(root / case.image), "case": case.id, "sha256": dict(case.sha256)}
             if case.label is not None:
                 item["label"] = str(root / case.label)
             items.append(item)
         return items
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def read_sites(path: Path) -> dict[str, SiteData]:
@@ -180,18 +171,7 @@ def write_sites(path: Path, sites: Sequence[SiteData], task: str) -> None:
         "root": (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix(),
         "sites": [_as_json(site) for site in sites],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def verify(sites: Iterable[SiteData], checksums: bool = True) -> list[str]:

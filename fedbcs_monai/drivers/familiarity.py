@@ -10,6 +10,7 @@ from fedbcs_monai.federated.known import familiarity_file
 from fedbcs_monai.federated.setup import set_up
 from fedbcs_monai.federated.trained import find_weights
 from fedbcs_monai.federated.watch import Watch
+from fedbcs_monai.files import check_sum
 
 
 def add_familiarity(
@@ -40,7 +41,9 @@ def add_familiarity(
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; make it anew with --overwrite")
     here = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
-    config = load_config(weights.with_name("config.json"), {**here, **({"sites": str(sites)} if sites else {})})
+    file_of_config = weights.with_name("config.json")
+    check_sum(file_of_config, file_of_config.read_bytes())
+    config = load_config(file_of_config, {**here, **({"sites": str(sites)} if sites else {})})
     if not learn_in_process(set_up(config, watch), weights):
         raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
     return file

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedbcs_monai.config import ONE_STRUCTURE
 from fedbcs_monai.errors import UserError, user_error_behind
 from fedbcs_monai.evaluation.metrics import dice, slice_dice, surface_distances
+from fedbcs_monai.files import check_case
 
 Item = Mapping[str, Any]
 Transform = Callable[[Any], Any]
@@ -39,6 +40,7 @@ class Segmentation:
 
     def prepare(self, item: Item) -> dict[str, Any]:
         """Read and preprocess the image of an item."""
+        check_case(item, "image")
         case: dict[str, Any] = _applied(self.preprocessing, {"image": item["image"]})
         return case
 
@@ -60,6 +62,7 @@ class Segmentation:
         Raises:
             UserError: it has several classes, whose union is none of them.
         """
+        check_case(item, "label")
         label = torch.as_tensor(np.asarray(_applied(self.reading, {"label": item["label"]})["label"][0]))
         if bool(((label != 0) & (label != label.max())).any()):
             raise UserError(f"{item['label']}: holds several classes; {ONE_STRUCTURE}: choose one in the label")
@@ -115,7 +118,7 @@ class CaseScorer:
     def look(self) -> NDArray[np.uint8]:
         """A picture of the first case, (H, W, 3); of a volume its middle slice."""
         item = self.items[0]
-        image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
+        image = self._read_image(item)
         axis = slice_axis(self.segmentation.prepare(item)["image"])
         return _displayed(_slice(image, image, axis, image.shape[1:][axis] // 2))
 
@@ -123,6 +126,12 @@ class CaseScorer:
         if item["case"] not in self._kept:
             self._kept[item["case"]] = self.segmentation.prepare(item), self.segmentation.reference(item)
         return self._kept[item["case"]]
+
+    def _read_image(self, item: Item) -> MetaTensor:
+        """The image on the grid of its file."""
+        check_case(item, "image")
+        image: MetaTensor = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
+        return image
 
     def _mask(self, network: nn.Module, item: Item) -> Tensor:
         return self.segmentation.mask(network, self._case(item)[0]) > 0
@@ -140,7 +149,7 @@ class CaseScorer:
     def _example(self, network: nn.Module, item: Item) -> Example:
         case, reference = self._case(item)
         mask = self._mask(network, item)
-        image = _applied(self.segmentation.reading, {"image": item["image"]})["image"]
+        image = self._read_image(item)
         axis = slice_axis(case["image"])
         at = int(reference.movedim(axis, 0).flatten(1).sum(1).argmax()) if reference.ndim == 3 else 0
         truth, prediction = (_slice(part[None], image, axis, at)[0] for part in (reference, mask))

@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore, Example
-from fedbcs_monai.tensors import write_atomically
+from fedbcs_monai.files import check_folder_can_be, naming, sum_file, sweep, write_sum, write_whole
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
 ROUNDS = ("round", "site", "metric", "value")
@@ -39,17 +39,20 @@ class Journal:
     def __init__(self, folder: Path, since: int = 0) -> None:
         self.folder = folder
         rows = [row for row in self._rows() if int(row[0]) <= since]
-        write_atomically(folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        write_whole(folder / "rounds.csv", _csv([ROUNDS, *rows]))
         self._rounds = (folder / "rounds.csv").open("a", newline="", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
 
     def log(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """Append a site's numbers of a round, and show them on TensorBoard."""
         writer = csv.writer(self._rounds)
-        for metric, value in metrics.items():
-            writer.writerow([round, site, metric, repr(float(value))])
-            self._board.add_scalar(f"{metric}/{site}", value, round)
-        self._rounds.flush()
+        with naming(self.folder / "rounds.csv"):
+            for metric, value in metrics.items():
+                writer.writerow([round, site, metric, repr(float(value))])
+            self._rounds.flush()
+        with naming(self.folder / "tensorboard"):
+            for metric, value in metrics.items():
+                self._board.add_scalar(f"{metric}/{site}", value, round)
 
     def took_part(self) -> dict[str, set[int]]:
         """From a site to the rounds that it trained in."""
@@ -61,29 +64,36 @@ class Journal:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file of the run."""
-        write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write ``config.json``, and its SHA-256 beside it: a changed digit in it changes masks as weights do."""
+        path = self.folder / "config.json"
+        sum_file(path).unlink(missing_ok=True)  # a run that is killed in between has none, and not that of another
+        self.write_json(path.name, content)
+        write_sum(path)
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write a CSV file of the run."""
-        write_atomically(self.folder / name, _csv([columns, *rows]))
+        write_whole(self.folder / name, _csv([columns, *rows]))
 
     def write_scores(self, scores: Iterable[tuple[str, str, CaseScore]]) -> None:
         """Write ``scores.csv`` from (model, site, score)."""
         rows = [(model, site, "test", *score) for model, site, score in scores]
-        write_atomically(self.folder / "scores.csv", _csv([("model", "site", "split", *CaseScore._fields), *rows]))
+        write_whole(self.folder / "scores.csv", _csv([("model", "site", "split", *CaseScore._fields), *rows]))
 
     def write_examples(self, site: str, examples: Sequence[Example]) -> None:
         """Write ``examples/<site>_<n>.npz``; they hold pixels of cases, so they stay where the cases are."""
         for n, example in enumerate(examples):
             content = BytesIO()
             np.savez_compressed(content, **example._asdict())
-            write_atomically(self.folder / "examples" / f"{site}_{n}.npz", content.getvalue())
+            write_whole(self.folder / "examples" / f"{site}_{n}.npz", content.getvalue())
 
     def write_look(self, site: str, picture: Any) -> None:
         """Write ``looks/<site>.png``."""
         content = BytesIO()
         Image.fromarray(picture).save(content, "PNG")
-        write_atomically(self.folder / "looks" / f"{site}.png", content.getvalue())
+        write_whole(self.folder / "looks" / f"{site}.png", content.getvalue())
 
     def close(self) -> None:
         """Close what is open."""
@@ -119,11 +129,12 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     """Make sure that a run may write into a folder; nothing is changed.
 
     Raises:
-        UserError: it holds something that the run would replace unasked, or nothing that it could go on with.
+        UserError: it cannot be a folder, or holds something that the run would replace unasked.
     """
+    check_folder_can_be(folder)
     held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
-    if resume and not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: nothing to resume, there is no config.json; leave out --resume")
+    if held and resume and not any((folder / name).is_file() for name in ("config.json", "rounds.csv", LOCK)):
+        raise UserError(f"{folder}: holds something, but no run to go on with; name another -o")
     if held and overwrite and not (folder / "rounds.csv").is_file():
         raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
     if held and not resume and not overwrite:
@@ -157,6 +168,7 @@ def copy_run(folder: Path, to: Path) -> None:
 
 def clear_run(folder: Path) -> None:
     """Remove what an earlier run wrote into a folder, and nothing else."""
+    sweep(folder)
     for path in folder.rglob("*"):
         if path.is_file() and _is_ours(path.relative_to(folder)):
             path.unlink()
@@ -186,7 +198,15 @@ def processor() -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    names = ("config.json", "environment.json", "rounds.csv", "scores.csv", "summary.json", "report.html")
+    names = (
+        "config.json",
+        "config.json.sha256",
+        "environment.json",
+        "rounds.csv",
+        "scores.csv",
+        "summary.json",
+        "report.html",
+    )
     folders = ("checkpoints", "tensorboard", "examples", "looks", "sites")
     if len(path.parts) > 1:
         return path.parts[0] in folders

@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import safe_open
 
-from fedbcs_monai.data.sites import sha256
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.familiarity import Known
 from fedbcs_monai.federated.trained import keeping_sites
-from fedbcs_monai.tensors import Tensors, prefixed, under, write_tensors
+from fedbcs_monai.files import DamagedError, sha256
+from fedbcs_monai.tensors import Tensors, prefixed, read_tensors, under, write_tensors
+
+OF = "weights_sha256"
+"""The tensor, 32 bytes, that says of which weights a file is; an older version had it as metadata."""
 
 
 def familiarity_file(weights: Path) -> Path:
@@ -25,11 +27,11 @@ def write_familiarity(weights: Path, sites: Mapping[str, Known]) -> None:
     if not sites:
         path.unlink(missing_ok=True)
         return
-    tensors: dict[str, Tensor] = {}
+    tensors = {OF: torch.tensor(list(bytes.fromhex(sha256(weights))), dtype=torch.uint8)}
     for name, site in sites.items():
         usual = torch.tensor([site.usual, site.spread], dtype=torch.float64)
         tensors |= prefixed(name, {"mean": site.mean, "covariance": site.covariance.clone(), "usual": usual})
-    write_tensors(path, tensors, {"weights_sha256": sha256(weights)})
+    write_tensors(path, tensors)
 
 
 def read_familiarity(weights: Path, site: str | None = None, digest: str = "") -> dict[str, Known]:
@@ -41,20 +43,28 @@ def read_familiarity(weights: Path, site: str | None = None, digest: str = "") -
         digest: SHA-256 of the weights, if it is known.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file is damaged.
     """
     path = familiarity_file(weights)
     if not path.is_file() or (site is None and keeping_sites(weights)):
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("weights_sha256") != (digest or sha256(weights)):
-                return {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        names = sorted({name.rpartition("/")[0] for name in tensors})
+        tensors = read_tensors(path)
+        if _weights_of(path, tensors) != (digest or sha256(weights)):
+            return {}
+        names = sorted({name.rpartition("/")[0] for name in tensors.keys() - {OF}})
         return {name: _known(under(name, tensors)) for name in names if site in (None, name)}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); `fedbcs familiarity` makes it anew") from None
+    except (DamagedError, KeyError, ValueError) as error:
+        said = str(error) if isinstance(error, DamagedError) else f"{path}: cannot be read ({error})"
+        raise UserError(f"{said}, or make it anew with `fedbcs familiarity --overwrite`") from None
+
+
+def _weights_of(path: Path, tensors: Tensors) -> str:
+    """SHA-256 of the weights that a file is of; empty where it does not say."""
+    if OF in tensors:
+        return bytes(tensors[OF].tolist()).hex()
+    with safe_open(path, framework="pt") as file:
+        return str((file.metadata() or {}).get(OF, ""))
 
 
 def _known(tensors: Tensors) -> Known:

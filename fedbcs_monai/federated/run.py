@@ -175,6 +175,8 @@ def open_run(
 ) -> Run:
     """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
 
+    A run that was killed before its first checkpoint is resumed from the beginning.
+
     Raises:
         UserError: there is nothing to resume, the run had another configuration, or somebody else is writing it.
     """
@@ -183,6 +185,9 @@ def open_run(
     with ExitStack() as undo:
         claim = claim_folder(folder)
         undo.callback(claim.release)
+        if resume is True and _unbegun(folder, config):
+            (watch or Watch()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
+            resume = False
         if resume is not False:
             _same_run(folder, config, resume)
             point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
@@ -192,7 +197,7 @@ def open_run(
         else:
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
-        journal.write_json("config.json", plain(config))
+        journal.write_config(plain(config))
         cases = _cases(config)
         journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
@@ -261,6 +266,19 @@ def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
 def _cases(config: Mapping[str, Any]) -> str | None:
     """Which cases are in which parts; None where the sites are elsewhere."""
     return digest_sites(Path(config["sites"])) if config.get("sites") else None
+
+
+def _unbegun(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run has no checkpoint yet, damaged ones included, and no results either.
+
+    Raises:
+        UserError: it has another configuration.
+    """
+    if newest_round(folder / "checkpoints") or (folder / "summary.json").is_file():
+        return False
+    if (folder / "config.json").is_file():
+        _same_run(folder, config, True)
+    return True
 
 
 def _same_run(folder: Path, config: Mapping[str, Any], resume: bool | int) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from fedbcs_monai.files import sweep
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 
 
@@ -45,6 +46,7 @@ class States:
             state: of `Site.state`.
             selected: the round whose model is the best so far; 0: none is.
         """
+        sweep(self.folder)
         write_tensors(self._file(moment), state)
         ends = (selected, *range(moment.round - self.rounds, moment.round))
         needed = {self.before(Moment(end + 1, 0)) for end in ends}

@@ -2,18 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from fedbcs_monai.config import Config, load_config, require
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.setup import build_network, compute_of
+from fedbcs_monai.files import check_sum
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 
@@ -133,7 +134,7 @@ def _tensors(weights: Path, site: str | None) -> dict[str, Tensor]:
         raise UserError(f"{weights}: site {site!r} keeps nothing of this network to itself; {others}")
     try:
         tensors = tensors_at(weights, site)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError) as error:
         raise _unfit(weights, error) from None
     if not tensors:
         raise UserError(f"{weights}: every site trained a network of its own; choose whose: {', '.join(keeping)}")
@@ -143,7 +144,9 @@ def _tensors(weights: Path, site: str | None) -> dict[str, Tensor]:
 def _read(weights: Path) -> dict[str, Tensor]:
     if weights.suffix != ".pt":
         return read_tensors(weights)
-    tensors: dict[str, Tensor] = torch.load(weights, map_location="cpu", weights_only=True)
+    content = weights.read_bytes()
+    check_sum(weights, content)
+    tensors: dict[str, Tensor] = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     return tensors
 
 
@@ -185,6 +188,7 @@ def _config(weights: Path, device: str) -> Config:
     here: Config = {"device": device, "compile": False, "threads": 0}
     if path.name != "config.json":  # a bundle computes as its exports do
         here |= {"precision": "float32", "channels_last": False}
+    check_sum(path, path.read_bytes())
     config = load_config(path, here)
     require(config, NEEDED, f"give the config.json that the run wrote, not {path}")
     return config

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,6 +9,7 @@ from jinja2.loaders import ChoiceLoader
 from PIL import Image
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import write_whole
 
 
 def templates(room: str) -> Environment:
@@ -33,13 +33,8 @@ def embedded(image: Image.Image, longest: int = 400) -> str:
 
 
 def write_html(output: Path, html: str) -> None:
-    """Write beside the target and rename, so that a reader never meets half a page."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
+    """Write a page, of which a reader never meets half."""
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(html, encoding="utf-8", errors="replace")  # names of files may hold bytes that are no text
-        partial.replace(output)
+        write_whole(output, html.encode(errors="replace"))  # names of files may hold bytes that are no text
     except OSError as error:
-        if partial.is_file():
-            partial.unlink()
         raise UserError(f"{output} cannot be written ({error.strerror}). Name another place to write it to.") from None

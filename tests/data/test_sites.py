@@ -57,6 +57,7 @@ def test_items_name_files_and_a_case_without_patient_data(tmp_path):
         "image": str(tmp_path / "north/image/0.png"),
         "label": str(tmp_path / "north/label/0.png"),
         "case": sha256(tmp_path / "north/image/0.png")[:8],
+        "sha256": {kind: sha256(tmp_path / f"north/{kind}/0.png") for kind in ("image", "label")},
     }
 
 
@@ -152,7 +153,7 @@ def test_verify_names_changed_and_missing_files(tmp_path):
 def test_a_failed_write_leaves_the_old_list(tmp_path, monkeypatch, listed):
     path, _ = listed
     before = path.read_text()
-    monkeypatch.setattr("json.dump", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.fsync", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_sites(path, [make_site(tmp_path)], "nuclei")
     assert path.read_text() == before

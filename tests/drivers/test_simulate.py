@@ -131,9 +131,16 @@ def test_a_run_is_not_resumed_under_another_configuration(run, change):
     assert files(folder) == before
 
 
-def test_nothing_is_resumed_where_nothing_was_run(tiny):
-    with pytest.raises(UserError, match="nothing to resume"):
-        train(tiny(), resume=True)
+def test_a_round_is_not_resumed_where_nothing_was_run(tiny):
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        train(tiny(), resume=1)
+
+
+def test_nothing_is_resumed_in_a_folder_of_other_things(tiny, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something, but no run to go on with"):
+        train(tiny(output=str(tmp_path)), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_overwriting_replaces_the_run_and_leaves_other_files(run, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from fedbcs_monai.clinical.facts import NOTHING, stated
 from fedbcs_monai.config import Config, plain, read_config, shipped
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.known import read_familiarity, write_familiarity
-from fedbcs_monai.federated.trained import Trained, find_weights, keeping_sites, load_trained
+from fedbcs_monai.federated.trained import BUNDLED, Trained, find_weights, keeping_sites, load_trained
+from fedbcs_monai.files import HIDDEN, check_folder_can_be, naming, replace_folder, write_sum
 from fedbcs_monai.tensors import detached, write_tensors
 
 AS_SHIPPED = (
@@ -63,7 +65,7 @@ def write_bundle(
     """
     run, output = Path(run), Path(output)
     target = output.with_name(f"{output.name}.zip") if zipped else output
-    _check_free(target, overwrite)
+    _check_free(target, overwrite, zipped)
     keeping = keeping_sites(find_weights(run, which))
     if keeping and site is None:
         raise UserError(f"{run}: sites keep parts of the network to themselves; choose whose: {', '.join(keeping)}")
@@ -73,14 +75,12 @@ def write_bundle(
         own = {name: score for name, score in record.scores.items() if name == site}
         record = record._replace(name=f"{record.name} at {site}", scores=own)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+    with naming(target), TemporaryDirectory(dir=target.parent, prefix=HIDDEN[0], suffix=HIDDEN[1]) as temporary:
         folder = Path(temporary) / output.name
         differences = _fill(folder, trained, record, about or {})
         write_familiarity(folder / "models" / "model.pt", read_familiarity(trained.weights, site))
         made = Path(shutil.make_archive(str(folder), "zip", temporary, folder.name)) if zipped else folder
-        if target.exists():
-            target.rename(Path(temporary) / "replaced")
-        made.rename(target)
+        replace_folder(target, made)
     return Bundled(target, differences)
 
 
@@ -98,13 +98,17 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     weights = detached(trained.network.state_dict())
     (folder / "models").mkdir()
     write_tensors(folder / "models" / "model.safetensors", weights)
-    torch.save(dict(weights), folder / "models" / "model.pt")
+    stored = BytesIO()  # torch tells of a full disk without saying so
+    torch.save(dict(weights), stored)
+    (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
     of_task = stated(told) if config.get("task") == workflow["task"] and not reads_pictures(config) else NOTHING
     facts = _merged(metadata(told, config, network, record, of_task), about)
     for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
         _write_json(folder / "configs" / f"{name}.json", content)
+    for path in BUNDLED:
+        write_sum(folder / path)
     (folder / "docs" / "README.md").write_text(card(facts, config, network, record), encoding="utf-8")
     return _exported(folder, network, facts)
 
@@ -115,11 +119,14 @@ def _exported(folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> Dif
     return export(folder, network, image["num_channels"], smallest, len(image["spatial_shape"]))
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def _check_free(target: Path, overwrite: bool, zipped: bool) -> None:
+    check_folder_can_be(target.parent)
     if not target.exists():
         return
     if not overwrite:
         raise UserError(f"{target}: is there already; replace it with --overwrite, or name another -o")
+    if target.is_dir() != (not zipped):
+        raise UserError(f"{target}: is a {'file' if target.is_file() else 'folder'}; name another -o")
     if target.is_dir() and any(target.iterdir()) and not (target / "configs" / "metadata.json").is_file():
         raise UserError(f"{target}: holds something, but no bundle to overwrite; name another -o")
 

@@ -13,7 +13,7 @@ from fedbcs_monai.data import read_sites
 from fedbcs_monai.drivers.flare.policy import allow
 from fedbcs_monai.drivers.flare.site_file import NAME
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.tensors import write_atomically
+from fedbcs_monai.files import write_whole
 
 PROJECT = Path("configs") / "flare" / "project.yml"
 """Among the shipped files: what a consortium provisions its startup kits from."""
@@ -36,7 +36,7 @@ def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path) -> None:
         local.mkdir(parents=True, exist_ok=True)
         allow(local)
         kept = (Path(env.workspace_root) / "fedbcs").absolute()
-        write_atomically(local / NAME, json.dumps({"sites": _needed(sites), "folder": str(kept)}).encode())
+        write_whole(local / NAME, json.dumps({"sites": _needed(sites), "folder": str(kept)}).encode())
     elif isinstance(env, PocEnv) and not env.project_conf_path:
         clients = env.clients or sorted(read_sites(Path(_needed(sites))))
         write_project(folder / "project.yml", clients, _needed(sites), env.username)
@@ -61,7 +61,7 @@ def write_project(path: Path, clients: Sequence[str] = (), sites: str = "", admi
         content["participants"] = [server, *parties, lead]
         content["builders"][-1]["args"] = {"sites": sites}
         text = yaml.safe_dump(content, sort_keys=False)
-    write_atomically(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def _needed(sites: str | None) -> str:

@@ -14,7 +14,7 @@ from nvflare.lighter.spec import Builder
 
 from fedbcs_monai.drivers.flare.site_file import NAME, TEXT
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.tensors import write_atomically
+from fedbcs_monai.files import write_whole
 
 ALLOWED = tuple(
     f"fedbcs_monai.drivers.flare.{name}"
@@ -69,7 +69,7 @@ def write_policy(kit: Path, sites: Path | None = None) -> list[Path]:
     written = [allow(local)]
     for path, content in ((privacy, json.dumps(PRIVACY, indent=2) + "\n"), (site_file, _site_file(sites))):
         if not path.exists():
-            write_atomically(path, content.encode())
+            write_whole(path, content.encode())
             written.append(path)
     return written
 
@@ -97,7 +97,7 @@ def allow(local: Path) -> Path:
                 component["path"] = OUR_LAUNCHER
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{file}: cannot be read ({error}); mend or restore it") from None
-    write_atomically(file, (json.dumps(resources, indent=2) + "\n").encode())
+    write_whole(file, (json.dumps(resources, indent=2) + "\n").encode())
     return file
 
 

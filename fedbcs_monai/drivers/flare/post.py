@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
+from fedbcs_monai.files import whole
 from fedbcs_monai.messages import Broadcast, Update
-from fedbcs_monai.tensors import Tensors, prefixed, under
+from fedbcs_monai.tensors import Tensors, prefixed, save, under
 
 
 class Post(NamedTuple):
@@ -56,11 +56,8 @@ def read_update(post: Post) -> Update:
 
 def write_post(path: Path, post: Post) -> None:
     """Write a message; the file is whole as soon as it is there, though it may not outlive a crash of the machine."""
-    head = {"head": json.dumps(post.head)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    save_file({name: tensor.contiguous() for name, tensor in post.tensors.items()}, temporary, head)
-    temporary.replace(path)
+    with whole(path, sync=False) as part:
+        save(part, post.tensors, {"head": json.dumps(post.head)})
 
 
 def read_post(path: Path) -> Post:

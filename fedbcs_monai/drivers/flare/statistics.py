@@ -23,6 +23,7 @@ from fedbcs_monai.drivers.flare.layout import EXPERIMENT
 from fedbcs_monai.drivers.flare.site_file import read_site_file
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import check_trusted
+from fedbcs_monai.files import check_case
 
 FEATURES = ("intensity_mean", "intensity_sd", "foreground_fraction", "pixels")
 """Of an image as it is read: mean and standard deviation of its intensities, how much of it is labelled, its size."""
@@ -101,9 +102,11 @@ def values_of(config: Mapping[str, Any], name: str) -> dict[str, dict[str, NDArr
     if name not in sites:
         raise UserError(f"{config['sites']}: there is no site {name!r}; there are: {', '.join(sorted(sites))}")
     reading = build(config, "reading")
-    rows = {
-        part: [_features(reading(dict(item))) for item in sites[name].items(part, config["fold"])] for part in PARTS
-    }
+    rows: dict[str, list[dict[str, float]]] = {part: [] for part in PARTS}
+    for part, cases in rows.items():
+        for item in sites[name].items(part, config["fold"]):
+            check_case(item)
+            cases.append(_features(reading(dict(item))))
     return {part: _columns(cases) for part, cases in rows.items() if cases}
 
 

@@ -28,7 +28,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from fedbcs_monai.drivers.flare.layout import JOB, RECORD, RESULTS, STATISTICS, keep_tracked
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.journal import check_folder
-from fedbcs_monai.tensors import write_atomically
+from fedbcs_monai.files import write_whole
 
 REFUSALS = (
     *(AuthenticationError, AuthorizationError, CommandError, InternalError, InvalidJobDefinition),
@@ -215,7 +215,7 @@ def _line(error: Exception) -> str:
 
 def _note(folder: Path, kit: Path, jobs: list[str]) -> None:
     content = {"startup_kit": str(kit.absolute()), "jobs": jobs}
-    write_atomically(folder / RECORD, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(folder / RECORD, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def _read(folder: Path) -> tuple[Path, list[str]]:

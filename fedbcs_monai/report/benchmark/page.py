@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.suite import Suite
+from fedbcs_monai.files import write_whole
 from fedbcs_monai.pages import write_html
 from fedbcs_monai.report.arms import REPEATS, Arm, differing, flat
 from fedbcs_monai.report.benchmark import charts, tables
@@ -18,7 +19,6 @@ from fedbcs_monai.report.panels import Panel
 from fedbcs_monai.report.provenance import Settings, duration, settings
 from fedbcs_monai.report.scoreboard import Titled, noted
 from fedbcs_monai.report.verdict import Verdict, verdict
-from fedbcs_monai.tensors import write_atomically
 
 OUTSIDE = Verdict("Every method was trained without one site at a time.", "The scores are those of the site left out.")
 BELOW = " Below the line, what a federation is held against, with as many steps in all unless its name says otherwise."
@@ -90,7 +90,7 @@ def write_benchmark(suite: Suite) -> list[Path]:
         "tables.tex": to_latex(suite.title, by_task),
     }
     for name, content in written.items():
-        write_atomically(suite.output / name, content.encode())
+        write_whole(suite.output / name, content.encode())
     html = suite.output / "benchmark.html"
     write_html(html, page.render(title=suite.title, notes=notes, tasks=tasks, commands=_commands(found)))
     return [html, *(suite.output / name for name in written)]

@@ -1,0 +1,42 @@
+"""Refused: what the system would not do, in one line with the way out."""
+
+import errno
+import os
+import sys
+from contextlib import suppress
+
+_ROOM = "make room there, then run it again (`fedbcs train` and `predict` with --resume)"
+_ELSEWHERE = "name another place, or have this one made writable"
+_NAME = "name another place"
+_REMEDIES = {
+    **dict.fromkeys([errno.ENOSPC, errno.EDQUOT, errno.EFBIG], _ROOM),
+    **dict.fromkeys([errno.EROFS, errno.EACCES, errno.EPERM], _ELSEWHERE),
+    **dict.fromkeys([errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG], _NAME),
+    errno.ENOENT: "check the name",
+    errno.EPIPE: "whoever read the output stopped before the work was done; run it again",
+}
+
+
+def refused(command: str, error: OSError) -> int:
+    """Say what the system refused, and of which file.
+
+    Returns:
+        2, the exit code.
+    """
+    where = "standard output" if error.filename is None and _output_is_gone() else error.filename
+    said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
+    line = f"{where}: {said}" if where else said
+    remedy = _REMEDIES.get(error.errno or 0, "mend that, then run it again")
+    with suppress(BrokenPipeError):  # nobody is left to be told
+        print(f"fedbcs {command}: {line}; {remedy}", file=sys.stderr)
+    return 2
+
+
+def _output_is_gone() -> bool:
+    """Whether standard output takes no more; if so it is let go of, or Python would fail at its end once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
