@@ -71,7 +71,8 @@ def test_it_holds_what_the_shipped_bundle_holds_and_weights(made):
     source = shipped() / "bundle"
     whole = {path.relative_to(source).as_posix() for name in ("configs", "docs") for path in (source / name).iterdir()}
     weights = {f"models/model.{ending}" for ending in ("pt", "safetensors", "ts", "onnx")}
-    assert found == {"LICENSE", *whole, *weights} - {"configs/nuclei.json"}
+    sums = {"models/model.pt.sha256", "configs/train.json.sha256"}
+    assert found == {"LICENSE", *whole, *weights, *sums} - {"configs/nuclei.json"}
 
 
 def test_nothing_else_lies_beside_it(made, zipped):
@@ -214,6 +215,9 @@ def test_a_run_that_is_not_finished_leaves_nothing(finished, tmp_path):
 def test_weights_that_are_no_weights_are_refused_in_one_line(made, tmp_path):
     folder = shutil.copytree(made, tmp_path / "bundle")
     (folder / "models" / "model.pt").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"model.pt: is not the file whose SHA-256 is in model.pt.sha256; restore it"):
+        load_trained(folder)
+    (folder / "models" / "model.pt.sha256").unlink()
     with pytest.raises(UserError, match=r"model.pt: not weights of the network in its train.json") as error:
         load_trained(folder)
     assert "\n" not in str(error.value)

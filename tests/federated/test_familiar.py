@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from fedbcs_monai.data.sites import sha256
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.familiarity import DISTANCES, STYLES, told, within
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.familiar import learn_familiarity
-from fedbcs_monai.federated.known import familiarity_file, read_familiarity, write_familiarity
+from fedbcs_monai.federated.known import OF, familiarity_file, read_familiarity, write_familiarity
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg
-from fedbcs_monai.tensors import write_tensors
+from fedbcs_monai.tensors import read_tensors, write_tensors
 
 CASES = {site: torch.randn(6, 4, generator=torch.Generator().manual_seed(n)) for n, site in enumerate("AB")}
 STATE = State(3, {"w": torch.zeros(1)}, {"luggage": torch.zeros(1)})
@@ -89,11 +89,23 @@ def test_what_is_read_is_what_was_written(tmp_path):
     assert not familiarity_file(weights).exists()
 
 
+def test_the_file_of_an_older_version_names_its_weights_in_its_metadata(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    write_tensors(weights, STATE.weights)
+    write_familiarity(weights, learnt(CASES)[0])
+    stored = read_tensors(file := familiarity_file(weights))
+    digest = bytes(stored.pop(OF).tolist()).hex()
+    for said, count in ((digest, len(learnt(CASES)[0])), ("0" * 64, 0)):
+        save_file(stored, file, {"weights_sha256": said})
+        with pytest.warns(UserWarning, match="holds no SHA-256 of itself"):
+            assert len(read_familiarity(weights)) == count
+
+
 def test_a_file_that_lacks_something_is_named(tmp_path):
     weights = tmp_path / "model.safetensors"
     write_tensors(weights, STATE.weights)
     write_familiarity(weights, learnt(CASES)[0])
-    metadata = {"weights_sha256": sha256(weights)}
-    write_tensors(familiarity_file(weights), {"A/mean": torch.zeros(4)}, metadata)
+    stored = read_tensors(familiarity_file(weights))
+    write_tensors(familiarity_file(weights), {OF: stored[OF], "A/mean": torch.zeros(4)})
     with pytest.raises(UserError, match="fedbcs familiarity"):
         read_familiarity(weights)
