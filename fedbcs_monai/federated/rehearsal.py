@@ -67,7 +67,8 @@ def rehearse(config: Mapping[str, Any], federation: Federation, counts: Iterable
                 losses.extend(value for name, value in update.metrics.items() if name == "loss")
                 yield update
 
-            with explained(f"{site.name}: a step of training on images of {_shape(batch['image'])} fails"):
+            compiled = " (compiled; `compile` may be set to false)" if site.compute.compile else ""
+            with explained(f"{site.name}: a step of training on images of {_shape(batch['image'])} fails{compiled}"):
                 method.round(State(0, start.weights, {}), ask)
             _segment(config, federation)
         finally:

@@ -163,6 +163,7 @@ def test_without_a_compiler_compile_is_refused_in_one_line(tiny, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what the compiler says of itself
 def test_compiled_training_gives_nearly_the_same_losses(tiny):
     runs = [plan_training(tiny(compile=compiled)).rehearsed.loss for compiled in (False, True)]
     assert runs[0] == pytest.approx(runs[1], rel=1e-3)
