@@ -79,7 +79,7 @@ class Compute:
                 parameter.data = self._laid_out(parameter.data)
         if self.compile:
             _check_compiler(self.torch_device)
-            # On a CPU the compiler's own choice of layouts contradicts the gradient of BasicUNet's padding (torch 2.13).
+            # On a CPU the compiler's own choice of layouts does not fit the gradient of BasicUNet's padding.
             cpu = self.torch_device.type == "cpu"
             network.compile(options={"layout_optimization": False} if cpu else None)
         return network

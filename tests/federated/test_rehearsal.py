@@ -1,6 +1,9 @@
 """Rehearsal: what a configuration gets wrong is one line before anything is written, and nothing remembers it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,12 +157,15 @@ def test_what_a_library_says_becomes_one_line():
             raise RuntimeError("applying transform") from error
 
 
-def test_without_a_compiler_compile_is_refused_in_one_line(tiny, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(UserError, match="compile is true, and nothing can be compiled for cpu here") as refusal:
-        train(tiny(compile=True))
-    assert "\n" not in str(refusal.value)
+def test_without_a_compiler_compile_is_refused_in_one_line(nuclei_sites, tmp_path):
+    words = [*arguments("nuclei_fedavg", ["--compile", "true"], nuclei_sites, None), "-o", str(tmp_path / "run")]
+    without = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", "import sys; from fedbcs_monai.cli import main; sys.exit(main())", *words]
+    done = subprocess.run(command, env=without, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "compile is true, and nothing can be compiled for cpu here" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
