@@ -22,7 +22,8 @@ import torch
 from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, script, table
 from torch import Tensor
 
-from fedbcs_monai.config import build, load_config
+from fedbcs_monai.components import build
+from fedbcs_monai.config import load_config
 from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedBCS
 from fedbcs_monai.prototypes.clustering import finch_labels

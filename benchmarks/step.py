@@ -23,7 +23,8 @@ import torch
 from conditions import close, conditions, finish, peak_bytes, resident_bytes, say, script, table
 from torch import Tensor, nn
 
-from fedbcs_monai.config import build, load_config
+from fedbcs_monai.components import build
+from fedbcs_monai.config import load_config
 from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.messages import Broadcast
 from fedbcs_monai.methods import FedAvg, FedBCS

@@ -1,32 +1,24 @@
-"""Configuration: stack files, apply overrides, build objects with MONAI's ConfigParser."""
+"""Configuration: stack files, apply overrides, and check the whole before anything is built from it."""
 
 import difflib
-import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ComponentLocator, ConfigParser
-from monai.utils import optional_import
 
+from fedbcs_monai.allowlist import METHODS, PASSED_BY
+from fedbcs_monai.components import TRUST, Trust, check_permitted, nearest, trusting
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.keys import KEYS, LEAST, NAMES, SWITCHES, TEXTS, WORKFLOW
 
 Config = dict[str, Any]
 
-METHODS = "fedbcs_monai.methods"
-"""Where a method's bare name is looked up."""
-
 ONE_STRUCTURE = "only background and one structure can be segmented, each in a channel of its own"
 """Why another number of classes is refused."""
-
-_LOCATOR = ComponentLocator()
-"""Where MONAI's bare names are looked up; it goes through all of MONAI once, at the first question."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -128,7 +120,11 @@ def find_config(name: str | Path) -> Path:
     raise UserError(f"no configuration {str(name)!r}; give a path, or a shipped experiment: {', '.join(near)}")
 
 
-def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(
+    path: str | Path | Sequence[str | Path],
+    overrides: Mapping[str, Any] | None = None,
+    trust: Iterable[str] | Trust = (),
+) -> Config:
     """Read a configuration with all files beneath it, and check it.
 
     A file's `stack` names the files beneath it, or shipped experiments. A key of a later file replaces the same key of
@@ -138,11 +134,14 @@ def load_config(path: str | Path | Sequence[str | Path], overrides: Mapping[str,
     Args:
         path: of a YAML or JSON file, or the name of a shipped experiment; of several, later ones win.
         overrides: from keys to values, as the command line gives them.
+        trust: names of components, or of packages of them, that it may use besides those of the allow-list.
 
     Raises:
-        UserError: an unknown key, file or argument; in one line, with the nearest that would have worked.
+        UserError: an unknown key, file or argument, or what is not permitted; in one line, with the way out.
     """
-    config = stacked(path, KEYS, overrides)
+    config = _without_workflow(stacked(path, KEYS, overrides))
+    if trust:
+        config[TRUST] = trusting(trust)
     if isinstance(config.get("method"), str):
         config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
     _check_kinds(config)
@@ -186,27 +185,7 @@ def check_keys(content: Any, known: Mapping[str, str], where: str) -> None:
         raise UserError(f"{where}: must be a mapping with {', '.join(known)}, got {content!r}")
     for key in content:
         if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}{_nearest(key, known)}")
-
-
-def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """The object that a key of the configuration describes, with arguments filled in.
-
-    Raises:
-        UserError: what its constructor refused.
-    """
-    content = deepcopy(config.get(key))
-    if isinstance(content, dict):
-        content |= arguments
-    parser = ConfigParser({**config, key: content})
-    parser.locator = _LOCATOR  # its own would go through all of MONAI again
-    try:
-        return parser.get_parsed_content(key)
-    except (RuntimeError, ValueError, TypeError, ModuleNotFoundError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise UserError(f"cannot build {key!r}: {cause}") from error
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
 
 
 def require(config: Mapping[str, Any], keys: Iterable[str], remedy: str) -> None:
@@ -230,16 +209,27 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 
 def plain(config: Mapping[str, Any]) -> Config:
-    """The configuration as it can be written to JSON: without the stack, which has been resolved."""
-    resolved: Config = json.loads(json.dumps({k: v for k, v in config.items() if k != "stack"}, default=str))
-    return resolved
+    """The configuration as it can be written to JSON: without the stack, which has been resolved, and without trust."""
+    kept = {key: value for key, value in config.items() if key not in ("stack", TRUST)}
+    resolved: Config = json.loads(json.dumps(kept, default=str))
+    return _without_workflow(resolved)
+
+
+def _without_workflow(config: Config) -> Config:
+    """A configuration without what the workflow of a bundle says for itself."""
+    for path, text in PASSED_BY.items():
+        key, _, argument = path.partition("::")
+        holder, name = (config.get(key), argument) if argument else (config, key)
+        if isinstance(holder, dict) and holder.get(name) == text:
+            del holder[name]
+    return config
 
 
 def check_classes(config: Mapping[str, Any], where: str = "") -> None:
     """Refuse anything but background and one structure: several would be scored as their union.
 
     Args:
-        config: of a run; an expression as the number of channels is looked at when the network is built.
+        config: of a run.
         where: what the message begins with, such as the file of the configuration and a colon.
 
     Raises:
@@ -247,20 +237,11 @@ def check_classes(config: Mapping[str, Any], where: str = "") -> None:
     """
     network = config.get("network_def")
     channels = network.get("out_channels", 2) if isinstance(network, Mapping) else 2
-    if channels != 2 and not is_expression(channels):
+    if channels != 2:
         raise UserError(f"{where}network_def::out_channels is {channels!r}: {ONE_STRUCTURE}; give 2")
     named = config.get("classes")
-    if named is not None and not is_expression(named) and (not isinstance(named, list) or len(named) != 2):
+    if named is not None and (not isinstance(named, list) or len(named) != 2):
         raise UserError(f"{where}classes is {named!r}: {ONE_STRUCTURE}; give two names, background first")
-
-
-def is_expression(value: Any) -> bool:
-    """Whether a value stands for something else, which is known when it is built.
-
-    >>> is_expression("$2 + 1"), is_expression("2")
-    (True, False)
-    """
-    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]]:
@@ -338,7 +319,7 @@ def _method_named(name: str) -> str:
     names = [known for known in import_module(METHODS).__all__ if known not in ("Local", "Method")]
     by_lower = {known.lower(): known for known in names}
     if name.lower() not in by_lower:
-        raise UserError(f"unknown method {name!r}{_nearest(name, names)}")
+        raise UserError(f"unknown method {name!r}{nearest(name, names)}")
     return str(by_lower[name.lower()])
 
 
@@ -346,7 +327,7 @@ def _check_kinds(config: Config) -> None:
     """Refuse a switch that is neither true nor false, and a name or path that is no text."""
     for key in SWITCHES:
         value = config.get(key, False)
-        if not is_expression(value) and not isinstance(value, bool):
+        if not isinstance(value, bool):
             raise UserError(f"{key} is {value!r}: it must be true or false")
     for key in TEXTS:
         value = config.get(key)
@@ -357,43 +338,7 @@ def _check_kinds(config: Config) -> None:
 def _check(config: Config) -> None:
     for key, least in LEAST.items():
         value = config.get(key, least)
-        if not is_expression(value) and (type(value) is not int or value < least):
+        if type(value) is not int or value < least:
             raise UserError(f"{key} is {value!r}: it must be a whole number, {least} or more")
     check_classes(config)
-    for where, component in components(config):
-        target = component["_target_"]
-        found = _located(target)
-        if found is None:
-            raise UserError(f"{where}: there is no {target!r} to be built; check its spelling and that it is installed")
-        parameters = inspect.signature(found).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            continue
-        for name in component:
-            if name not in parameters and not (name.startswith("_") and name.endswith("_")):
-                raise UserError(f"{where} ({target}): unknown argument {name!r}{_nearest(name, parameters)}")
-
-
-def components(content: Any, where: str = "") -> Iterator[tuple[str, Config]]:
-    """Whatever has a `_target_` in a configuration or a part of one, and where it stands."""
-    if isinstance(content, dict):
-        if "_target_" in content:
-            yield where, content
-        for name, inner in content.items():
-            yield from components(inner, f"{where}::{name}" if where else name)
-    elif isinstance(content, list):
-        for n, inner in enumerate(content):
-            yield from components(inner, f"{where}::{n}")
-
-
-def _located(target: str) -> Any:
-    if "." not in target:  # a bare name is one of MONAI's
-        target = f"{_LOCATOR.get_component_module_name(target)}.{target}"
-    module, _, name = target.rpartition(".")
-    found, there = optional_import(module, name=name)
-    return found if there else None
-
-
-def _nearest(name: str, known: Any) -> str:
-    by_lower = {str(one).lower(): one for one in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f", did you mean {by_lower[near[0]]!r}?" if near else f"; there are: {', '.join(sorted(known))}"
+    check_permitted(config)

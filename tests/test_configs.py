@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.config import build, find_config, load_config, plain, read_yaml, shipped, value_of
+from fedbcs_monai.components import build
+from fedbcs_monai.config import find_config, load_config, plain, read_yaml, shipped, value_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.setup import build_segmentation, compute_of
 from fedbcs_monai.keys import KEYS

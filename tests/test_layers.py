@@ -14,8 +14,8 @@ FLOORS = {
     **dict.fromkeys(["networks", "losses", "prototypes", "data", "evaluation"], 2),
     "messages": 1,
     **dict.fromkeys(["tensors", "config", "pages"], 0),
-    "files": -1,
-    **dict.fromkeys(["errors", "keys", "version"], -2),
+    **dict.fromkeys(["components", "files"], -1),
+    **dict.fromkeys(["allowlist", "errors", "keys", "version"], -2),
 }
 PLACES = {
     "monai.fl": ("drivers/monai_client.py",),

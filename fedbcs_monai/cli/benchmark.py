@@ -69,6 +69,7 @@ def choice_of(options: Namespace) -> Choice:
         parts=[*options.parts, *(["leave_one_out"] if left_out else [])] if options.parts else None,
         leave_one_out=left_out,
         overrides=overrides_of(options.overrides),
+        trust=options.trust,
     )
 
 

@@ -16,6 +16,7 @@ def run(options: Namespace) -> None:
         options.output,
         which=options.which,
         site=options.site,
+        trust=options.trust,
         about=read_config(options.about) if options.about else None,
         overwrite=options.overwrite,
         zipped=options.zip,

@@ -28,6 +28,7 @@ def run(options: Namespace) -> None:
         device=options.device,
         at=options.site,
         watch=say,
+        trust=options.trust,
     )
     say.note(COVERED)
     say.table(f"{options.part} scores", COLUMNS, [summary(name, found) for name, found in scores.items()])

@@ -10,6 +10,11 @@ def run(options: Namespace) -> None:
     """Learn it, and say where it is."""
     say = voice(options)
     path = add_familiarity(
-        options.run, sites=options.sites, device=options.device, overwrite=options.overwrite, watch=say
+        options.run,
+        sites=options.sites,
+        device=options.device,
+        overwrite=options.overwrite,
+        watch=say,
+        trust=options.trust,
     )
     say.result("familiarity", path=path)

@@ -54,7 +54,7 @@ def recipe_options(options: Namespace) -> dict[str, Any]:
 def _simulate(options: Namespace, say: Quiet) -> None:
     overrides = overrides_of(options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
-    config = load_config(options.config, {**overrides, "output": str(output)})
+    config = load_config(options.config, {**overrides, "output": str(output)}, options.trust)
     how = {"overwrite": options.overwrite, "log": "error" if options.quiet or options.json else "concise"}
     if options.statistics:
         say.result("statistics", path=simulate_statistics(config, **how, **recipe_options(options)))
@@ -66,7 +66,8 @@ def _export(options: Namespace, say: Quiet) -> None:
     if options.output.exists():
         raise UserError(f"{options.output}: is there already; name another -o")
     check_folder_can_be(options.output.parent)
-    config, how = load_config(options.config, overrides_of(options.overrides)), recipe_options(options)
+    config = load_config(options.config, overrides_of(options.overrides), options.trust)
+    how = recipe_options(options)
     if options.statistics:
         recipe = StatisticsRecipe(config, name=options.job_name, **how)
     else:

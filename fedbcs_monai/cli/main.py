@@ -172,6 +172,7 @@ def _train(commands: "argparse._SubParsersAction[_Parser]") -> None:
         action="store_true",
         help="build everything, make one step at one site, say what would run, and stop",
     )
+    _trust(train)
     _loudness(train)
 
 
@@ -207,6 +208,7 @@ def _benchmark(commands: "argparse._SubParsersAction[_Parser]") -> None:
     benchmark.add_argument("--overwrite", action="store_true", help="begin every run anew")
     benchmark.add_argument("--tables-only", action="store_true", help="only tables and page, of the runs that are done")
     benchmark.add_argument("--dry-run", action="store_true", help="list the runs and their work, and stop")
+    _trust(benchmark)
     _loudness(benchmark)
 
 
@@ -228,6 +230,7 @@ def _flare(commands: "argparse._SubParsersAction[_Parser]") -> None:
     export.add_argument("--job-name", default="fedbcs", help="default: fedbcs")
     export.add_argument("--run-id", default=None, help="one job goes on where another with the same id stopped")
     for action in (simulate, export):
+        _trust(action)
         action.add_argument("--statistics", action="store_true", help="of the sites' cases, instead of a training")
         action.add_argument(
             "--min-responses", type=int, default=None, metavar="N", help="sites that must answer (default: 2)"
@@ -291,6 +294,7 @@ def _evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
     evaluate.add_argument("-o", "--output", type=Path, default=None, help="also write every case's scores to this CSV")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     evaluate.add_argument("--overwrite", action="store_true", help="replace the CSV")
+    _trust(evaluate)
     _loudness(evaluate)
 
 
@@ -305,6 +309,7 @@ def _familiarity(commands: "argparse._SubParsersAction[_Parser]") -> None:
     familiarity.add_argument("--sites", type=Path, default=None, help="site list (default: the run's own)")
     familiarity.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     familiarity.add_argument("--overwrite", action="store_true", help="learn it anew")
+    _trust(familiarity)
     _loudness(familiarity)
 
 
@@ -344,6 +349,7 @@ def _predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
     predict.add_argument("--no-overlay", action="store_true", help="leave out the pictures")
     predict.add_argument("--resume", action="store_true", help="keep what is done, and do the rest")
     predict.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    _trust(predict)
     _loudness(predict)
 
 
@@ -362,6 +368,7 @@ def _bundle(commands: "argparse._SubParsersAction[_Parser]") -> None:
     bundle.add_argument("--site", default=None, help="the network as this site uses it, where sites keep parts of it")
     bundle.add_argument("--about", type=Path, default=None, metavar="FILE", help="what else to say of the bundle")
     bundle.add_argument("--overwrite", action="store_true", help="replace the bundle that is there")
+    _trust(bundle)
     _loudness(bundle)
 
 
@@ -371,6 +378,15 @@ def _report(commands: "argparse._SubParsersAction[_Parser]") -> None:
     report.add_argument("-o", "--output", type=Path, default=None, help="page (default: report.html in the first run)")
     report.add_argument("--title", default=None)
     _loudness(report)
+
+
+def _trust(command: _Parser) -> None:
+    command.several(
+        "--trust",
+        default=[],
+        metavar="NAME",
+        help="let the configuration use these classes, or all of these packages, besides the allow-list",
+    )
 
 
 def _loudness(command: _Parser) -> None:

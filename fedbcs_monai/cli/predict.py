@@ -38,6 +38,7 @@ def run(options: Namespace) -> None:
                 device=options.device,
                 which=options.which,
                 site=options.site,
+                trust=options.trust,
                 progress=progress,
                 heard=heard,
                 noted=say.note,

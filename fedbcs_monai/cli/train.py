@@ -19,7 +19,7 @@ def run(options: Namespace) -> None:
     overrides = overrides_of(options.overrides)
     if options.output is not None:
         overrides["output"] = str(options.output)
-    config = load_config(options.config, overrides)
+    config = load_config(options.config, overrides, options.trust)
     config.setdefault("output", str(Path("runs") / Path(options.config).stem))
     if options.dry_run:
         _say_plan(plan_training(config, resume=options.resume, overwrite=options.overwrite, watch=say), config, say)

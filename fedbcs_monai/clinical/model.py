@@ -1,7 +1,7 @@
 """Model: a trained network from an image in memory to the probability of each class on the image's own grid."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedbcs_monai.clinical.bundle.configs import classes_of, cut_plane, reads_pictures
+from fedbcs_monai.components import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import Segmentation
 from fedbcs_monai.evaluation.familiarity import Known
@@ -82,7 +83,12 @@ class Model:
 
 
 def load_model(
-    path: Path, device: str = "auto", which: str = "selected", site: str | None = None, mirrored: bool = False
+    path: Path,
+    device: str = "auto",
+    which: str = "selected",
+    site: str | None = None,
+    mirrored: bool = False,
+    trust: Iterable[str] | Trust = (),
 ) -> Model:
     """Load a trained model for prediction.
 
@@ -92,11 +98,12 @@ def load_model(
         which: of a run folder, the ``selected`` or the ``last`` model.
         site: as in `load_trained`.
         mirrored: average over the four mirror images in plane.
+        trust: as in `load_config`.
 
     Raises:
         UserError: there is no such model, or its `postprocessing` has no `AsDiscreted`.
     """
-    trained = load_trained(path, which, device, site)
+    trained = load_trained(path, which, device, site, trust)
     whole = build_segmentation(trained.config, trained.compute)
     inferer = Mirrored(whole.inferer) if mirrored else whole.inferer
     before, decision = _cut(steps_of(whole.postprocessing), path)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fedbcs_monai.clinical.products import (
     write_region,
 )
 from fedbcs_monai.clinical.studies import STATISTICS, Found, Study, find_studies, requested
+from fedbcs_monai.components import Trust
 from fedbcs_monai.errors import UserError, discreet_reason
 from fedbcs_monai.files import made_folder
 
@@ -55,6 +56,7 @@ def predict(
     device: str = "auto",
     which: str = "selected",
     site: str | None = None,
+    trust: Iterable[str] | Trust = (),
     progress: Progress | None = None,
     heard: Heard | None = None,
     noted: Noted | None = None,
@@ -82,6 +84,7 @@ def predict(
         device: as in `Compute`.
         which: ``selected`` or ``last``.
         site: of `Predictor`.
+        trust: of `Predictor`.
         progress: hears how many studies are done, and of how many.
         heard: hears the name and the statistics of every study as it is done.
         noted: hears what was left out.
@@ -97,7 +100,7 @@ def predict(
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     wish = Wish(_known(types), probability, overlay)
     requested(listed)  # a slip in a name shows before the model is loaded
-    predictor = Predictor(model, device, which, site, tta)
+    predictor = Predictor(model, device, which, site, tta, trust)
     found = find_studies(listed, predictor.wanted, series)
     if found.earlier and noted:
         noted(f"left out, as outputs of an earlier call: {', '.join(found.earlier)}")

@@ -1,7 +1,7 @@
 """Predictor: trained models and an image to a mask on the image's own grid."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from fedbcs_monai.clinical.measures import measures, warnings
 from fedbcs_monai.clinical.model import Model, load_model
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.clinical.studies import Wanted, find_studies
+from fedbcs_monai.components import Trust
 from fedbcs_monai.config import name_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.version import __version__
@@ -52,8 +53,7 @@ class Prediction(NamedTuple):
 class Predictor:
     """Trained models, ready for images. Research software: not a medical device.
 
-    Several models are an ensemble: the mean of their probabilities on the image's own grid decides. See `load_trained`
-    for what a model is trusted with.
+    Several models are an ensemble: the mean of their probabilities on the image's own grid decides.
 
     Args:
         model: what `load_trained` takes, or several of them.
@@ -61,6 +61,7 @@ class Predictor:
         which: of a run folder, the ``selected`` or the ``last`` model.
         site: take the network as this site uses it, with what it keeps to itself; None: the global one.
         tta: average over an image and its three mirror images in plane (test-time augmentation); four times the work.
+        trust: as in `load_config`: what a model may build besides the allow-list.
 
     Raises:
         UserError: there is no such model, its weights do not fit its configuration, or several do not fit each other.
@@ -73,9 +74,10 @@ class Predictor:
         which: str = "selected",
         site: str | None = None,
         tta: bool = False,
+        trust: Iterable[str] | Trust = (),
     ) -> None:
         paths = [model] if isinstance(model, str | Path) else list(model)
-        self.models = [load_model(Path(path), device, which, site, mirrored=tta) for path in paths]
+        self.models = [load_model(Path(path), device, which, site, tta, trust) for path in paths]
         self.tta = tta
         first = self.models[0]
         for path, other in zip(paths, self.models, strict=True):

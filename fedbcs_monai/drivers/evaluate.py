@@ -1,7 +1,9 @@
 """Evaluate: score a trained run on the cases of a site list."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
+from fedbcs_monai.components import Trust
 from fedbcs_monai.config import require
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
@@ -21,6 +23,7 @@ def evaluate(
     device: str = "auto",
     at: str | None = None,
     watch: Watch | None = None,
+    trust: Iterable[str] | Trust = (),
 ) -> dict[str, list[CaseScore]]:
     """Every score of every case that has a label, on its own grid.
 
@@ -34,10 +37,11 @@ def evaluate(
         at: score every site with the network as this one uses it. None: each with the network as it uses it itself,
             with what it keeps to itself; where nothing was shared, the other sites are left out.
         watch: hears of progress.
+        trust: as in `load_config`.
     """
     watch = watch or Watch()
     keeping = keeping_sites(find_weights(run, model))
-    trained = load_trained(run, model, device, at if at or not keeping else keeping[0])
+    trained = load_trained(run, model, device, at if at or not keeping else keeping[0], trust)
     segmentation = build_segmentation(trained.config, trained.compute)
     if sites is None:
         require(trained.config, ("sites",), "name a site list with --sites")

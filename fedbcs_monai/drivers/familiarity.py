@@ -1,14 +1,17 @@
 """Familiarity: let a run that was trained without learn how cases look at its sites."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from fedbcs_monai.config import load_config
+from fedbcs_monai.components import Trust
 from fedbcs_monai.drivers.simulate import learn_in_process
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.familiarity import LEAST
 from fedbcs_monai.federated.known import familiarity_file
 from fedbcs_monai.federated.setup import set_up
 from fedbcs_monai.federated.trained import find_weights
+from fedbcs_monai.federated.trust import load_travelled
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.files import check_sum
 
@@ -20,6 +23,7 @@ def add_familiarity(
     device: str = "auto",
     overwrite: bool = False,
     watch: Watch | None = None,
+    trust: Iterable[str] | Trust = (),
 ) -> Path:
     """Ask the sites of a run, all of them in this process, and write what is known then beside the selected weights.
 
@@ -29,6 +33,7 @@ def add_familiarity(
         device: as in `Compute`.
         overwrite: replace what is there.
         watch: hears of progress.
+        trust: as in `load_config`.
 
     Returns:
         The file.
@@ -40,10 +45,11 @@ def add_familiarity(
     file = familiarity_file(weights)
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; make it anew with --overwrite")
-    here = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
+    here: dict[str, Any] = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
+    here |= {"sites": str(sites)} if sites else {}
     file_of_config = weights.with_name("config.json")
     check_sum(file_of_config, file_of_config.read_bytes())
-    config = load_config(file_of_config, {**here, **({"sites": str(sites)} if sites else {})})
+    config = load_travelled(file_of_config, here, trust)
     if not learn_in_process(set_up(config, watch), weights):
         raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
     return file

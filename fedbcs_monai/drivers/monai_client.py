@@ -12,6 +12,7 @@ from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 from torch import Tensor
 
+from fedbcs_monai.components import Trust
 from fedbcs_monai.config import load_config, shipped
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError
@@ -112,6 +113,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
         case_scores: whether to send the scores of single test cases, without names, besides their means.
         watch: hears of progress.
+        trust: as in `load_config`.
     """
 
     def __init__(
@@ -124,7 +126,9 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         states: Path | None = None,
         case_scores: bool = False,
         watch: Watch | None = None,
+        trust: Iterable[str] | Trust = (),
     ) -> None:
+        self.trust = trust
         self.bundle_root = Path(bundle_root)
         self.config_files = tuple(config_files)
         self.overrides = dict(overrides or {})
@@ -145,7 +149,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         """
         extra = extra or {}
         root = Path(extra.get(ExtraItems.APP_ROOT, "")) / self.bundle_root
-        self.config = load_config([root / file for file in self.config_files], self.overrides)
+        self.config = load_config([root / file for file in self.config_files], self.overrides, self.trust)
         self.name = self.name or str(extra.get(ExtraItems.CLIENT_NAME, ""))
         self.one: OneSite = set_up_site(self.config, self.name, self.watch)
         self.site, self.method = self.one.site, self.one.method
@@ -257,6 +261,7 @@ class FederatedServer:
         config_files: in the bundle, or elsewhere if absolute; later ones win, and one says what a federation adds.
         overrides: from keys to values.
         refused: called with a site and the reason when its update is not believed.
+        trust: as in `load_config`.
     """
 
     def __init__(
@@ -265,8 +270,10 @@ class FederatedServer:
         config_files: Sequence[str | Path] = ("configs/train.json", FEDERATION),
         overrides: Mapping[str, Any] | None = None,
         refused: Callable[[str, str], None] = lambda site, reason: None,
+        trust: Iterable[str] | Trust = (),
     ) -> None:
-        self.aggregator = set_up_server(load_config([Path(bundle_root) / file for file in config_files], overrides))
+        files = [Path(bundle_root) / file for file in config_files]
+        self.aggregator = set_up_server(load_config(files, overrides, trust))
         self.aggregator.refused = lambda broadcast, site, reason: refused(site, reason)
 
     def round(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> ExchangeObject:

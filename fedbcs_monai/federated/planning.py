@@ -40,6 +40,7 @@ class Choice:
         parts: some of `PARTS`.
         leave_one_out: repeat every method without each site in turn.
         overrides: keys of a run, over those of the file.
+        trust: as in `load_config`.
     """
 
     sites: Mapping[str, Path] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Choice:
     parts: Sequence[str] | None = None
     leave_one_out: bool = False
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    trust: Sequence[str] = ()
 
 
 def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> Suite:
@@ -171,7 +173,8 @@ class _Planner:
         overrides: Config = {}
         for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
             overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
-        config = load_config(of_task["experiments"].format(about["experiment"]), overrides | {"sites": str(self.sites)})
+        experiment = of_task["experiments"].format(about["experiment"])
+        config = load_config(experiment, overrides | {"sites": str(self.sites)}, self.choice.trust)
         label = about.get("label") or name_of(config)
         config |= {"name": label, "task": self.task}
         seeds = dict.fromkeys(self.choice.seeds or about["seeds"])

@@ -255,7 +255,7 @@ def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
         "checkpoint_every",
         "cache",
     }
-    before, now = read_json(folder / "config.json"), plain(config)
+    before, now = plain(read_json(folder / "config.json")), plain(config)
     then, cases = read_json(folder / "environment.json").get("cases"), _cases(config)
     if then and cases:
         free.add("sites")

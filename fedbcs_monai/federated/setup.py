@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fedbcs_monai.config import ONE_STRUCTURE, build, components, require
+from fedbcs_monai.components import build, components
+from fedbcs_monai.config import ONE_STRUCTURE, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.errors import UserError, explained
 from fedbcs_monai.evaluation.cases import CaseScorer, Segmentation

@@ -1,7 +1,7 @@
 """Trained: a network in a run folder or a bundle, with what sites keep of it to themselves, ready for use."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,10 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fedbcs_monai.config import Config, load_config, require
+from fedbcs_monai.components import Trust
+from fedbcs_monai.config import Config, require
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.setup import build_network, compute_of
+from fedbcs_monai.federated.trust import LOCAL, load_travelled
 from fedbcs_monai.files import check_sum
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
@@ -101,22 +103,29 @@ def tensors_at(weights: Path, site: str | None) -> dict[str, Tensor]:
     return {} if private.keys() == shared.keys() else shared
 
 
-def load_trained(model: Path, which: str = "selected", device: str = "auto", site: str | None = None) -> Trained:
+def load_trained(
+    model: Path,
+    which: str = "selected",
+    device: str = "auto",
+    site: str | None = None,
+    trust: Iterable[str] | Trust = (),
+) -> Trained:
     """Load a trained network.
 
-    The configuration of a run names the classes to be built: take run folders only from those whose code you would run.
+    Its configuration names the components to be built: only those of the allow-list are, and those that are trusted.
 
     Args:
         model: a run folder, a bundle, or a file of weights beside its ``config.json``.
         which: of a run folder, the ``selected`` or the ``last`` model.
         device: as in `Compute`; the run's own threads and compilation are not taken over.
         site: take the network as this site uses it, with what it keeps to itself; None: the global network.
+        trust: as in `load_config`.
 
     Raises:
-        UserError: there is no such model, or its weights do not fit its configuration.
+        UserError: there is no such model, its configuration names what is not permitted, or its weights do not fit it.
     """
     weights = find_weights(model, which)
-    config = _config(weights, device)
+    config = _config(weights, device, trust)
     compute = compute_of(config)
     tensors = _tensors(weights, site)
     try:
@@ -183,12 +192,14 @@ def _config_file(weights: Path) -> Path:
     return bundled if bundled.is_file() and not beside.is_file() else beside
 
 
-def _config(weights: Path, device: str) -> Config:
+def _config(weights: Path, device: str, trust: Iterable[str] | Trust) -> Config:
     path = _config_file(weights)
     here: Config = {"device": device, "compile": False, "threads": 0}
     if path.name != "config.json":  # a bundle computes as its exports do
         here |= {"precision": "float32", "channels_last": False}
     check_sum(path, path.read_bytes())
-    config = load_config(path, here)
+    config = load_travelled(path, here, trust)
+    if path.name != "config.json":  # and whoever wrote it cannot know where data lie here
+        config = {key: value for key, value in config.items() if key not in LOCAL}
     require(config, NEEDED, f"give the config.json that the run wrote, not {path}")
     return config

@@ -1,106 +1,77 @@
-"""Trust: what a configuration from elsewhere may have a site build."""
+"""Trust: how a configuration is loaded that has travelled, in a job, a run folder or a bundle."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.config import components, read_config, shipped
+from fedbcs_monai.components import Trust
+from fedbcs_monai.config import Config, load_config, read_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.keys import KEYS
 
-FREE = ("torch.optim.", "fedbcs_monai.methods.")
-"""Where every class may be built with any argument."""
+LOCAL = ("sites", "output", "stack")
+"""Keys that never travel: where data and results lie is each party's own matter."""
 
-MARKS = ("_target_", "_desc_", "_disabled_")
-"""Keys with a meaning of their own that a component may carry."""
-
-RUNS = ("$", "%")
-"""How MONAI marks what it evaluates or reads from another file."""
-
-Known = dict[str, dict[str, bool]]
-"""From a target to the arguments that are known of it, and whether they may be text."""
+REMEDY = "add {target} to `allow` in the site's fedbcs.yaml"
 
 
-def check_trusted(config: Mapping[str, Any], allow: Iterable[str] = ()) -> None:
-    """Refuse a configuration that would run more at a site than the shipped experiments do.
-
-    A configuration names classes and their arguments, so whoever writes one could have a site run what they like. From
-    elsewhere it may name optimizers, methods, and what the shipped configurations name, with the arguments that these
-    use and text where these have text, and no expressions or macros but theirs.
+def load_travelled(path: Path, here: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Config:
+    """Load the configuration of a run folder or a bundle: one resolved file, which names no other.
 
     Args:
-        config: as it came, before anything is built from it.
-        allow: beginnings of further names that this site lets anyone build with any argument.
+        path: of the file.
+        here: from keys to values, over those of the file.
+        trust: as in `load_config`.
 
     Raises:
-        UserError: which entry, and what the site can do about it.
+        UserError: it is none, or what it names is not permitted.
     """
-    shipped_files = list(_shipped_files())
-    expressions = {text for content in shipped_files for _, text in _texts(content) if text.startswith(RUNS)}
-    for where, text in _texts(config):
-        if text.startswith(RUNS) and text not in expressions:
-            raise _untrusted(where, f"the expression {text!r}")
-    known = known_components(shipped_files)
-    free = (*FREE, *allow)
-    for where, component in components(config):
-        target = component["_target_"]
-        if not isinstance(target, str) or not (target.startswith(free) or target in known):
-            raise _untrusted(where, repr(target))
-        for name, value in component.items():
-            if name.startswith("_") and name not in MARKS:
-                raise _untrusted(f"{where}::{name}", repr(value))
-            if target.startswith(("fedbcs_monai.", *free)) or name in MARKS:
-                continue
-            if name not in known[target]:
-                raise _untrusted(where, f"{target} with the argument {name}")
-            if not known[target][name] and any(True for _ in _plain_texts(value)):
-                raise _untrusted(f"{where}::{name}", f"the text {value!r}")
+    check_resolved(read_config(path), path)
+    return load_config(path, here, trust)
 
 
-def known_components(files: Iterable[Mapping[str, Any]]) -> Known:
-    """What configurations build."""
-    known: Known = {}
-    for content in files:
-        for _, component in components(content):
-            arguments = known.setdefault(component["_target_"], {})
-            for name, value in component.items():
-                arguments[name] = arguments.get(name, False) or any(True for _ in _plain_texts(value))
-    return known
+def load_job(path: Path, here: Mapping[str, Any], allow: Iterable[str] = ()) -> Config:
+    """Load the configuration of a job, at a site or at the server.
+
+    Args:
+        path: of the file in the job.
+        here: what the party itself says of the run.
+        allow: components, or packages of them, that this party lets jobs use besides those of the allow-list.
+
+    Raises:
+        UserError: as in `check_job`, or what it names is not permitted.
+    """
+    check_job(path)
+    return load_config(path, here, job_trust(allow))
 
 
-def _shipped_files() -> Iterator[Mapping[str, Any]]:
-    """The shipped experiments and the files of the bundle that they stand on, without what is not of a federation."""
-    files = set((shipped() / "configs").rglob("*.yaml"))
-    beneath = {file.parent / name for file in files for name in read_config(file).get("stack", [])}
-    for file in sorted(files | {file for file in beneath if file.suffix == ".json"}):
-        yield {key: part for key, part in read_config(file).items() if key.split("::")[0] in KEYS}
+def job_trust(allow: Iterable[str]) -> Trust:
+    """What a party lets jobs use besides the allow-list."""
+    return Trust(tuple(allow), REMEDY)
 
 
-def _untrusted(where: str, what: str) -> UserError:
-    return UserError(
-        f"{where}: this site does not let a job use {what}; if it should, add it to `allow` in the site's fedbcs.yaml"
-    )
+def check_job(path: Path) -> None:
+    """Refuse a job's file that is no resolved configuration, or says where a party's data and results lie.
+
+    Raises:
+        UserError: which key.
+    """
+    content = read_config(path)
+    check_resolved(content, path)
+    for key in content:
+        if key in LOCAL or key not in KEYS:
+            raise UserError(f"{path.name}: a job has no say about {key!r}; export it again with `fedbcs flare export`")
 
 
-def _texts(content: Any, where: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a configuration, names of keys among them, and where it stands."""
-    if isinstance(content, str):
-        yield where, content
-    elif isinstance(content, Mapping):
-        for name, inner in content.items():
-            yield where, str(name)
-            yield from _texts(inner, f"{where}::{name}" if where else str(name))
-    elif isinstance(content, list):
-        for n, inner in enumerate(content):
-            yield from _texts(inner, f"{where}::{n}")
+def check_resolved(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file that has to be put together from others, or from parts of itself.
 
-
-def _plain_texts(value: Any) -> Iterator[str]:
-    """The texts of an argument that are not in a component of their own."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _plain_texts(inner)
-    elif isinstance(value, Mapping) and "_target_" not in value:
-        for inner in value.values():
-            yield from _plain_texts(inner)
+    Raises:
+        UserError: which key.
+    """
+    for key in content:
+        if not isinstance(key, str) or key == "stack" or "::" in key:
+            raise UserError(
+                f"{path}: {key!r} has no place in the configuration of a run, a bundle or a job, which is resolved; "
+                "train or export it again"
+            )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from fedbcs_monai.config import Config, components
+from fedbcs_monai.components import components
+from fedbcs_monai.config import Config
 from fedbcs_monai.keys import KEYS
 
 SLICES = "fedbcs_monai.data.NeighbouringSlicesInferer"

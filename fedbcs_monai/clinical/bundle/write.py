@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from fedbcs_monai.clinical.bundle.export import Differences, export
 from fedbcs_monai.clinical.bundle.metadata import metadata
 from fedbcs_monai.clinical.bundle.record import Record, read_record
 from fedbcs_monai.clinical.facts import NOTHING, stated
+from fedbcs_monai.components import Trust
 from fedbcs_monai.config import Config, plain, read_config, shipped
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.known import read_familiarity, write_familiarity
@@ -48,6 +49,7 @@ def write_bundle(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     zipped: bool = False,
+    trust: Iterable[str] | Trust = (),
 ) -> Bundled:
     """Make a MONAI bundle of a finished run.
 
@@ -59,6 +61,7 @@ def write_bundle(
         about: laid over the metadata, such as ``authors`` and ``data_source``; mappings are merged.
         overwrite: replace a bundle that is there.
         zipped: write ``OUTPUT.zip`` with the folder inside, instead of the folder.
+        trust: as in `load_config`.
 
     Raises:
         UserError: the run is not finished, its network cannot be exported, or there is something at the output.
@@ -69,7 +72,7 @@ def write_bundle(
     keeping = keeping_sites(find_weights(run, which))
     if keeping and site is None:
         raise UserError(f"{run}: sites keep parts of the network to themselves; choose whose: {', '.join(keeping)}")
-    trained = load_trained(run, which, "cpu", site)
+    trained = load_trained(run, which, "cpu", site, trust)
     record = read_record(run, trained.config, which)
     if site is not None:
         own = {name: score for name, score in record.scores.items() if name == site}
@@ -105,6 +108,7 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     network.load_state_dict(dict(weights))
     of_task = stated(told) if config.get("task") == workflow["task"] and not reads_pictures(config) else NOTHING
     facts = _merged(metadata(told, config, network, record, of_task), about)
+    _check_texts({"name": train["name"], **facts})
     for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
         _write_json(folder / "configs" / f"{name}.json", content)
     for path in BUNDLED:
@@ -117,6 +121,19 @@ def _exported(folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> Dif
     image = facts["network_data_format"]["inputs"]["image"]
     smallest = int(image["spatial_shape"][0].removesuffix("*n"))
     return export(folder, network, image["num_channels"], smallest, len(image["spatial_shape"]))
+
+
+def _check_texts(content: Any, where: str = "metadata") -> None:
+    """Refuse a text that MONAI would evaluate, or read another file for, wherever a host reads it."""
+    if isinstance(content, str) and content.lstrip().startswith(("$", "%", "@")):
+        raise UserError(f"{where}: {content!r} would be evaluated by hosts; begin it with a letter")
+    if isinstance(content, Mapping):
+        for name, inner in content.items():
+            _check_texts(name, where)
+            _check_texts(inner, f"{where}: {name}")
+    elif isinstance(content, list | tuple):
+        for inner in content:
+            _check_texts(inner, where)
 
 
 def _check_free(target: Path, overwrite: bool, zipped: bool) -> None:

@@ -18,7 +18,6 @@ from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 from safetensors.torch import load_file
 
-from fedbcs_monai.config import load_config, read_config
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT, RESULTS
 from fedbcs_monai.drivers.flare.messages import model_of, post_of, stored
@@ -37,7 +36,7 @@ from fedbcs_monai.federated.run import open_run
 from fedbcs_monai.federated.setup import set_up_server
 from fedbcs_monai.federated.traffic import size_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, write_model
-from fedbcs_monai.federated.trust import check_trusted
+from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.federated.watch import Watch
 from fedbcs_monai.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.tensors import write_tensors
@@ -112,8 +111,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         here = read_site_file(Path(workspace.get_root_dir()))
         folder = here.folder / "runs" / checked_run_id(self.run_id)
         experiment = Path(workspace.get_app_config_dir(job)) / EXPERIMENT
-        check_trusted(read_config(experiment), here.allow)
-        config = load_config(experiment, {**here.overrides, "output": str(folder)})
+        config = load_job(experiment, {**here.overrides, "output": str(folder)}, here.allow)
         aggregator = set_up_server(config)
         aggregator.least = self.min_responses
         resume = any((folder / "checkpoints").glob("*.json"))

@@ -19,7 +19,7 @@ PROJECT = Path("configs") / "flare" / "project.yml"
 """Among the shipped files: what a consortium provisions its startup kits from."""
 
 
-def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path) -> None:
+def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path, trusted: Sequence[str] = ()) -> None:
     """Let the parties of a made-up federation run our jobs, on the sites of a list; do nothing to one that is there.
 
     Args:
@@ -27,6 +27,7 @@ def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path) -> None:
         job: its name.
         sites: site list; every party's data are in it.
         folder: for what provisioning reads.
+        trusted: what the parties of a simulation let the job use besides the allow-list.
 
     Raises:
         UserError: there is no site list.
@@ -36,7 +37,8 @@ def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path) -> None:
         local.mkdir(parents=True, exist_ok=True)
         allow(local)
         kept = (Path(env.workspace_root) / "fedbcs").absolute()
-        write_whole(local / NAME, json.dumps({"sites": _needed(sites), "folder": str(kept)}).encode())
+        site_file = {"sites": _needed(sites), "folder": str(kept), "allow": list(trusted)}
+        write_whole(local / NAME, json.dumps(site_file).encode())
     elif isinstance(env, PocEnv) and not env.project_conf_path:
         clients = env.clients or sorted(read_sites(Path(_needed(sites))))
         write_project(folder / "project.yml", clients, _needed(sites), env.username)

@@ -22,6 +22,7 @@ from nvflare.job_config.defs import FilterType
 from nvflare.recipe import add_experiment_tracking
 from nvflare.recipe.spec import ExecEnv, Recipe
 
+from fedbcs_monai.components import TRUST, Trust
 from fedbcs_monai.config import plain
 from fedbcs_monai.drivers.flare.controller import FederatedController
 from fedbcs_monai.drivers.flare.environments import prepare
@@ -30,6 +31,7 @@ from fedbcs_monai.drivers.flare.layout import EXPERIMENT, STATISTICS
 from fedbcs_monai.drivers.flare.statistics import SiteStatistics
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.setup import require_all
+from fedbcs_monai.federated.trust import LOCAL
 
 TRACKERS = {
     "tensorboard": "pip install tensorboard",
@@ -37,9 +39,6 @@ TRACKERS = {
     "wandb": "pip install wandb",
 }
 """What NVFlare can hand the sites' numbers on to, and how each is installed."""
-
-LOCAL = ("sites", "output", "stack")
-"""Keys that never travel: where data and results lie is each party's own matter."""
 
 
 class JobRecipe(Recipe):  # type: ignore[misc]
@@ -61,6 +60,7 @@ class JobRecipe(Recipe):  # type: ignore[misc]
         self.job = FedJob(name=name, min_clients=min_clients)
         self.job.set_app_packages(["fedbcs_monai"])
         self._sites = config.get("sites")
+        self._trust: Trust = config.get(TRUST, Trust())
         self._written = tempfile.TemporaryDirectory()
         experiment = Path(self._written.name) / EXPERIMENT
         travelling = {key: value for key, value in plain(config).items() if key not in LOCAL}
@@ -74,7 +74,7 @@ class JobRecipe(Recipe):  # type: ignore[misc]
 
         A federation that is there already (ProdEnv) is left as it is: its parties have policies and data of their own.
         """
-        prepare(env, self.name, self._sites, Path(self._written.name))
+        prepare(env, self.name, self._sites, Path(self._written.name), self._trust.names)
 
 
 class FedBCSRecipe(JobRecipe):

@@ -31,7 +31,7 @@ case_scores: false                 # send the scores of single test cases, witho
 # threads: 0                       # threads of torch on the CPU; 0: torch's own choice
 # workers: 0                       # processes that read and augment
 # cache: true                      # keep decoded cases in memory
-# allow: []                        # beginnings of class names that jobs may use here besides the shipped ones
+# allow: []                        # classes, or packages of them, that jobs may use here besides the allow-list
 # python: /opt/fedbcs/bin/python   # interpreter of the trainer; without it, that of the client
 """
 """A site file with everything that it may say."""
@@ -46,7 +46,7 @@ class SiteFile:
         overrides: of a job's configuration.
         name: in the site list; empty: the client's name.
         case_scores: whether scores of single test cases may leave, without names.
-        allow: beginnings of class names that jobs may use besides those of the shipped experiments.
+        allow: classes, or packages of them, that jobs may use besides those of the allow-list.
         python: interpreter of the trainer.
     """
 

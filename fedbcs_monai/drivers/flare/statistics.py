@@ -17,12 +17,12 @@ from nvflare.app_common.abstract.statistics_spec import (
     Statistics,
 )
 
-from fedbcs_monai.config import build, load_config, read_config
+from fedbcs_monai.components import build
 from fedbcs_monai.data.sites import PARTS, read_sites
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT
 from fedbcs_monai.drivers.flare.site_file import read_site_file
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.trust import check_trusted
+from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.files import check_case
 
 FEATURES = ("intensity_mean", "intensity_sd", "foreground_fraction", "pixels")
@@ -37,8 +37,8 @@ class SiteStatistics(Statistics):  # type: ignore[misc]
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
         site = read_site_file(Path(workspace.get_root_dir()))
         file = Path(workspace.get_app_config_dir(fl_ctx.get_job_id())) / EXPERIMENT
-        check_trusted(read_config(file), site.allow)
-        self._values = values_of(load_config(file, site.overrides), site.name or fl_ctx.get_identity_name())
+        config = load_job(file, site.overrides, site.allow)
+        self._values = values_of(config, site.name or fl_ctx.get_identity_name())
 
     def features(self) -> dict[str, list[Feature]]:
         """Every feature of every part that has cases."""

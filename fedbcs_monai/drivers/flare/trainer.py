@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from fedbcs_monai.config import read_config
 from fedbcs_monai.drivers.flare.post import Post, post_update, read_broadcast, read_post, write_post
 from fedbcs_monai.drivers.monai_client import FederatedClient, pack_broadcast, unpack_update
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.guards import NUMBERS
-from fedbcs_monai.federated.trust import check_trusted
+from fedbcs_monai.federated.trust import check_job, job_trust
 
 
 def main() -> None:
@@ -56,11 +55,12 @@ def client_of(settings: Mapping[str, Any]) -> FederatedClient:
         settings: ``config`` (a file), ``allow``, ``overrides``, ``site``, ``states`` (a folder) and ``case_scores``.
     """
     config = Path(settings["config"])
-    check_trusted(read_config(config), settings["allow"])
+    check_job(config)
     client = FederatedClient(
         config.parent,
         [config.name],
         settings["overrides"],
+        trust=job_trust(settings["allow"]),
         site=settings["site"],
         states=Path(settings["states"]),
         case_scores=settings["case_scores"],
