@@ -77,8 +77,7 @@ def _readable(headers: Sequence[Header]) -> str:
             try:
                 values = [float(value) for value in _values(data, keyword)]
             except (TypeError, ValueError):
-                written = "\\".join(str(value) for value in _values(data, keyword))
-                return f"{path.name}: {keyword} is {written!r}, not numbers (a decimal comma?); export the series again"
+                return f"{path.name}: {keyword} is not numbers (a decimal comma?); export the series again"
             if len(values) != count or not np.isfinite(values).all():
                 return f"{path.name}: has no {keyword}, so that nobody knows where it lies; export the series again"
             if keyword == "PixelSpacing" and min(values) <= 0:
