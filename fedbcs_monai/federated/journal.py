@@ -25,21 +25,26 @@ from fedbcs_monai.files import check_folder_can_be, naming, sum_file, sweep, wri
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
 ROUNDS = ("round", "site", "metric", "value")
+REFUSED = ("round", "task", "site", "reason")
 LOCK = ".lock"
 
 
 class Journal:
     """The run folder: ``config.json``, ``environment.json``, ``rounds.csv``, TensorBoard, and the results.
 
+    ``refused.csv`` is there as soon as a site has sent something that was not believed.
+
     Args:
         folder: of the run.
-        since: round after which what stands in ``rounds.csv`` is dropped, when a run is resumed.
+        since: round after which what stands in the tables is dropped, when a run is resumed.
     """
 
     def __init__(self, folder: Path, since: int = 0) -> None:
         self.folder = folder
         rows = [row for row in self._rows() if int(row[0]) <= since]
         write_whole(folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        if (folder / "refused.csv").is_file():
+            self.write_table("refused.csv", REFUSED, [row for row in self._refused() if int(row[0]) <= since])
         self._rounds = (folder / "rounds.csv").open("a", newline="", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
 
@@ -53,6 +58,19 @@ class Journal:
         with naming(self.folder / "tensorboard"):
             for metric, value in metrics.items():
                 self._board.add_scalar(f"{metric}/{site}", value, round)
+
+    def refuse(self, round: int, task: str, site: str, reason: str) -> None:
+        """Append why something that a site sent was not believed."""
+        self.write_table("refused.csv", REFUSED, [*self._refused(), [round, task, site, reason]])
+
+    def refusals(self) -> dict[str, dict[str, list[int]]]:
+        """From a site to the reasons why it was not believed, each with its rounds."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for round, _, site, reason in self._refused():
+            rounds = found.setdefault(site, {}).setdefault(reason, [])
+            if int(round) not in rounds:
+                rounds.append(int(round))
+        return dict(sorted(found.items()))
 
     def took_part(self) -> dict[str, set[int]]:
         """From a site to the rounds that it trained in."""
@@ -101,11 +119,18 @@ class Journal:
         self._board.close()
 
     def _rows(self) -> list[list[str]]:
-        path = self.folder / "rounds.csv"
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.reader(file) if len(row) == len(ROUNDS) and row[0].isdigit()]
+        return _table(self.folder / "rounds.csv", ROUNDS)
+
+    def _refused(self) -> list[list[str]]:
+        return _table(self.folder / "refused.csv", REFUSED)
+
+
+def _table(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Whole rows of a table that begins with a round; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit()]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -203,6 +228,7 @@ def _is_ours(path: Path) -> bool:
         "config.json.sha256",
         "environment.json",
         "rounds.csv",
+        "refused.csv",
         "scores.csv",
         "summary.json",
         "report.html",

@@ -68,7 +68,7 @@ class Run:
             ask: carries a broadcast to the sites.
             kept: what every site would go on with, for the checkpoint.
         """
-        aggregator.heard, aggregator.refused = self._heard, self._refused
+        aggregator.heard, aggregator.refused = self._heard, self.refused
         keep = self.config["keep_checkpoints"]
         saved = self.point.state.round
         if self._settled():
@@ -124,6 +124,7 @@ class Run:
                 "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
                 "unseen": sorted(set(counts) - (set(trained) - never)),
                 "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
+                "refused": self.journal.refusals(),
                 "seconds": self.point.history["seconds"],
                 "peak_bytes": peak_bytes(),
                 "sites": counts,
@@ -145,7 +146,9 @@ class Run:
         self.journal.log(broadcast.round, update.site, update.metrics)
         self.watch.trained(broadcast.round, update.site, update.metrics)
 
-    def _refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
+    def refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
+        """Note what a site sent and why it is not believed."""
+        self.journal.refuse(broadcast.round, broadcast.task, site, reason)
         self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
 
     def _select(

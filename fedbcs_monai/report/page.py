@@ -66,7 +66,7 @@ def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[s
     return template.render(
         title=title or _title(runs),
         verdict=verdict(compared),
-        notes=[*notes, *_unfinished(runs), *_absences(runs)],
+        notes=[*notes, *_unfinished(runs), *_absences(runs), *_refusals(runs)],
         commands=commands,
         arms=arms,
         sites=sites(compared, runs),
@@ -115,6 +115,17 @@ def _absences(runs: Sequence[Run]) -> list[str]:
         else f"{run.name}: {site} did not take part in {'rounds' if len(missed) > 1 else 'round'} {spans(missed)}."
         for run in runs
         for site, missed in run.absent.items()
+    ]
+
+
+def _refusals(runs: Sequence[Run]) -> list[str]:
+    """Which sites' answers were not believed, and why."""
+    return [
+        f"{run.name}: {site} was refused in {'rounds' if len(rounds) > 1 else 'round'} {spans(rounds)}: {reason}."
+        for run in runs
+        if run.summary
+        for site, reasons in run.summary.refused.items()
+        for reason, rounds in reasons.items()
     ]
 
 

@@ -54,6 +54,7 @@ class Summary(NamedTuple):
     peak_bytes: float
     sites: dict[str, Counts]
     absent: dict[str, list[int]]
+    refused: dict[str, dict[str, list[int]]]
 
 
 class Example(NamedTuple):
@@ -220,6 +221,7 @@ def _read_summary(path: Path) -> Summary:
             peak_bytes=float(math.nan if found.get("peak_bytes") is None else found["peak_bytes"]),
             sites={site: Counts(of["train"], of["val"], of["test"]) for site, of in found["sites"].items()},
             absent={site: list(rounds) for site, rounds in found.get("absent", {}).items()},
+            refused={site: dict(reasons) for site, reasons in found.get("refused", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}). Run it again.") from None

@@ -121,6 +121,33 @@ def test_a_refusal_is_noted(tmp_path):
     assert said[0] == "round 1, train: refused what Cedar sent: its number of cases is 0"
 
 
+def test_the_summary_says_who_was_refused_why_and_when_also_after_a_resume(tmp_path):
+    def ask(broadcast):
+        yield from dices(*[0.5] * 9)(broadcast)
+        if broadcast.round != 2:
+            yield Update("Cedar", 0, {}, {})
+
+    wanted = {"Cedar": {"its number of cases is -1": [1, 3], "its number of cases is 0": [1, 3]}}
+
+    def twice(broadcast):
+        yield from ask(broadcast)
+        if broadcast.round != 2:
+            yield Update("Cedar", -1, {}, {})
+
+    assert went(tmp_path, twice, rounds=2)["refused"] == {"Cedar": dict.fromkeys(wanted["Cedar"], [1])}
+    assert went(tmp_path, twice, resume=True, rounds=3)["refused"] == wanted
+    assert went(tmp_path / "other", dices(*[0.5] * 9))["refused"] == {}
+
+
+def test_a_new_run_in_a_folder_forgets_who_was_refused(tmp_path):
+    def ask(broadcast):
+        yield from dices(*[0.5] * 9)(broadcast)
+        yield Update("Cedar", 0, {}, {})
+
+    assert went(tmp_path, ask, rounds=1)["refused"]
+    assert went(tmp_path, dices(*[0.5] * 9), rounds=1)["refused"] == {}
+
+
 def test_a_folder_takes_one_run_at_a_time(tmp_path):
     run, _ = opened(tmp_path)
     before = (tmp_path / "config.json").read_bytes()

@@ -93,6 +93,16 @@ def test_an_unfinished_run_beside_a_finished_one_is_named(make_run, tmp_path):
     assert "half is not finished (4 of 10 rounds)" in write_report(runs, tmp_path / "report.html").read_text()
 
 
+def test_refused_sites_are_named_with_the_reason_and_the_rounds(make_run, tmp_path):
+    folder = make_run("a")
+    summary = json.loads((folder / "summary.json").read_text())
+    refused = {"Alder": {"a filter of the site (ExcludeVars) removed 1 of its 9 tensors: <w>": [2, 3, 4]}}
+    (folder / "summary.json").write_text(json.dumps({**summary, "refused": refused}))
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "Alder was refused in rounds 2 to 4: a filter of the site (ExcludeVars) removed 1 of its 9" in page
+    assert "tensors: &lt;w&gt;." in page
+
+
 def test_repeats_are_shown_with_their_spread(make_run, tmp_path):
     page = write_report([make_run("a"), make_run("b", seed=1)], tmp_path / "report.html").read_text()
     assert re.search(r"<td>\d\d\.\d ± \d\.\d</td>", page)

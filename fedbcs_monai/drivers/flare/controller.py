@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.fl_model import FLModel
 from nvflare.app_common.app_event_type import AppEventType
@@ -19,6 +20,8 @@ from nvflare.fuel.utils import fobs
 from safetensors.torch import load_file
 
 from fedbcs_monai.data.sites import PARTS
+from fedbcs_monai.drivers.flare.failures import HEADER, Failure
+from fedbcs_monai.drivers.flare.filters import objection_to_filters, one_line, reason_in
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT, RESULTS
 from fedbcs_monai.drivers.flare.messages import model_of, post_of, stored
 from fedbcs_monai.drivers.flare.post import post_broadcast, read_update
@@ -95,12 +98,17 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._asked = (0, -1)  # the round of the last question and its number there
         self._fetched: set[str] = set()  # clients that have fetched the question that is out
         self._absent: set[str] = set()  # clients that did not answer the last question that they were asked
+        self._refused: dict[str, str] = {}  # from a client to why its answer to the question that is out is not taken
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Note which client has fetched a question."""
+        """Note which client has fetched a question, and which could not answer it."""
         super().handle_event(event_type, fl_ctx)
         if event_type == AppEventType.BEFORE_TRAIN_TASK:
             self._fetched.add(fl_ctx.get_peer_context().get_identity_name())
+        elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
+            result = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+            if failure := failure_in(result.get_return_code(), result.get_header(HEADER)):
+                self._refused[fl_ctx.get_peer_context().get_identity_name()] = failure.value
 
     def run(self) -> None:
         """Run the rounds that are left, test, and leave the results."""
@@ -117,6 +125,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         resume = any((folder / "checkpoints").glob("*.json"))
         self._run = open_run(config, aggregator.state, torch.device("cpu"), resume, _Log(self))
         aggregator.state = self._run.point.state
+        aggregator.refused = self._run.refused
         try:
             with self._large(aggregator):
                 self._describe(aggregator)
@@ -144,7 +153,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
             exchange = self._asked[1] + 1 if self._asked[0] == broadcast.round else 0
             self._asked = (broadcast.round, exchange)
         came: dict[str, Update] = {}
-        self._fetched = set()
+        self._fetched, self._refused = set(), {}
         self.broadcast_model(
             model_of(post_broadcast(broadcast, exchange, self._selected)),
             broadcast.task,
@@ -158,9 +167,15 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._wait(targets, came)
         late = set(targets) - came.keys()
         self._absent = (self._absent - came.keys()) | late
+        refused = sorted((client, reason) for client, reason in self._refused.items() if client not in came)
+        reasons = {self._clients.get(client, client): reason for client, reason in refused}
+        for site, reason in reasons.items():
+            self._run.refused(broadcast, site, reason)
         if len(came) < self.min_responses:
+            why = "".join(f"; {site}: {reason}" for site, reason in reasons.items())
             raise UserError(
-                f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must; {GO_ON}"
+                f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must{why}; "
+                f"{GO_ON}"
             )
         if late:
             names = sorted(self._clients.get(client, client) for client in late)
@@ -168,11 +183,20 @@ class FederatedController(ModelController):  # type: ignore[misc]
         return _in_order(came)
 
     def _accept(self, model: FLModel, came: dict[str, Update]) -> bool:
-        """Take an answer that is of the site that its client speaks for."""
-        client, update = model.meta["client_name"], read_update(post_of(model))
+        """Take an answer that is of the site that its client speaks for, and that its filters have left whole."""
+        client = model.meta["client_name"]
+        if objected := objection_to_filters(model) or reason_in(model):
+            self._refused[client] = objected
+            return False
+        try:
+            update = read_update(post_of(model))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            self._refused[client] = one_line(f"its answer cannot be read ({type(error).__name__}: {error})")
+            return False
         update = replace(update, weights=stored(update.weights), shared=stored(update.shared))
         if objected := objection_to_name(self._clients, client, update.site):
             self.error(f"{objected}; its answer is not taken")
+            self._refused[client] = objected
             return False
         self._clients[client] = update.site
         came[client] = update
@@ -306,6 +330,18 @@ class _Log(Watch):
 
     def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
         self.controller.info(f"round {round}: validation Dice {dict(scores)}")
+
+
+def failure_in(code: str, name: object) -> Failure | None:
+    """Why a site could not answer; None if it could.
+
+    Args:
+        code: NVFlare's return code.
+        name: of a `Failure`, from the reply's header.
+    """
+    if code in (ReturnCode.OK, ReturnCode.TASK_ABORTED):
+        return None
+    return Failure.FILTER if code == ReturnCode.TASK_RESULT_FILTER_ERROR else Failure.of(name)
 
 
 def objection_to_name(clients: Mapping[str, str], client: str, site: object) -> str | None:

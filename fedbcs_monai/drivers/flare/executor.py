@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from nvflare.apis.analytix import AnalyticsDataType
+from nvflare.apis.dxo import from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
@@ -15,6 +16,8 @@ from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 from nvflare.app_opt.pt.decomposers import TensorDecomposer
 from nvflare.fuel.utils import fobs
 
+from fedbcs_monai.drivers.flare.failures import HEADER, Failure
+from fedbcs_monai.drivers.flare.filters import REASON, forms, objection_to_filters
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT
 from fedbcs_monai.drivers.flare.messages import model_of, post_of
 from fedbcs_monai.drivers.flare.post import Post, read_post, write_post
@@ -40,18 +43,22 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         self.run_id = run_id
         self.restarts = restarts
         self._trainer: TrainerProcess | None = None
+        self._sent: dict[str, str] = {}  # what the last answer consisted of, before the site's filters
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Start the trainer with the job, and end it with the job."""
+        """Start the trainer with the job, and end it with the job; look at what filters have left of an answer."""
         if event_type == EventType.START_RUN:
             fobs.register(TensorDecomposer)
             give_back_freed_memory()
             self._start(fl_ctx)
         elif event_type in (EventType.END_RUN, EventType.ABORT_TASK) and self._trainer:
             self._trainer.stop()
+        elif event_type == EventType.AFTER_TASK_RESULT_FILTER:
+            self._look_at_filtered(fl_ctx.get_prop(FLContextKey.TASK_RESULT), fl_ctx)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Have the trainer answer."""
+        """Have the trainer answer. Of a failure the server hears a `Failure`, and this site's log has the text."""
+        self._sent = {}
         try:
             if self._trainer is None:
                 self._start(fl_ctx)
@@ -60,10 +67,34 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             return make_reply(ReturnCode.TASK_ABORTED)
         except (Failed, UserError) as error:
             self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
-            return make_reply(ReturnCode.EXECUTION_EXCEPTION)
+            mendable = isinstance(error, UserError) or error.mendable
+            return _failed(Failure.MENDABLE if mendable else Failure.TRAINER)
+        except Exception as error:
+            self.log_exception(fl_ctx, f"{task_name}: {type(error).__name__}: {error}", fire_event=False)
+            return _failed(Failure.PROGRAM)
         self._track(answer, shareable, fl_ctx)
         collect_garbage()  # what NVFlare has sent before lies in cycles of references
-        return FLModelUtils.to_shareable(model_of(answer))
+        model = model_of(answer)
+        self._sent = forms(model.params)
+        return FLModelUtils.to_shareable(model)
+
+    def _look_at_filtered(self, reply: Shareable, fl_ctx: FLContext) -> None:
+        """Say here, and to the server with the answer, when the site's filters have left nothing of use."""
+        if not isinstance(reply, Shareable) or reply.get_return_code() != ReturnCode.OK:
+            return
+        try:
+            reason = objection_to_filters(FLModelUtils.from_shareable(reply), self._sent)
+        except ValueError as error:
+            reason = f"a filter of the site left no model ({error})"
+            reply.set_return_code(ReturnCode.TASK_RESULT_FILTER_ERROR)
+        else:
+            if reason:
+                dxo = from_shareable(reply)
+                dxo.set_meta_prop(REASON, reason)
+                dxo.update_shareable(reply)
+        if reason:
+            text = f"the server will refuse this answer: {reason}; filters are named in local/privacy.json"
+            self.log_error(fl_ctx, text, fire_event=False)
 
     def _start(self, fl_ctx: FLContext) -> None:
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
@@ -114,3 +145,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
                 global_step=FLModelUtils.from_shareable(shareable).current_round or 0,
             )
             send_analytic_dxo(self, dxo=dxo, fl_ctx=fl_ctx)
+
+
+def _failed(failure: Failure) -> Shareable:
+    return make_reply(ReturnCode.EXECUTION_EXCEPTION, {HEADER: failure.name})

@@ -16,7 +16,16 @@ PATIENCE_S = 5.0
 
 
 class Failed(RuntimeError):
-    """The trainer has said that it cannot answer."""
+    """The trainer has said that it cannot answer.
+
+    Args:
+        text: what it has said.
+        mendable: whether whoever runs the site can mend it.
+    """
+
+    def __init__(self, text: str, mendable: bool = False) -> None:
+        super().__init__(text)
+        self.mendable = mendable
 
 
 class Stopped(RuntimeError):
@@ -138,7 +147,7 @@ class TrainerProcess:
                 if "error" in said:
                     if not self._ready:
                         self.stop()
-                    raise Failed(said["error"])
+                    raise Failed(said["error"], said.get("mendable", False))
                 return said
 
     def _tell(self, message: Mapping[str, Any]) -> None:

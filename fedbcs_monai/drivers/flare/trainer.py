@@ -85,7 +85,7 @@ def _report(error: Exception, say: Any) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exc()
-    say(error=f"{type(error).__name__}: {error}")
+    say(error=f"{type(error).__name__}: {error}", mendable=isinstance(error, UserError))
 
 
 def _own_standard_output() -> IO[str]:

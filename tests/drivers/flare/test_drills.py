@@ -145,3 +145,27 @@ def test_an_aborted_run_goes_on(consortium, config, tmp_path, finished, assert_s
     assert json.loads(capsys.readouterr().out)["job"] == json.loads((run / "flare.json").read_text())["jobs"][-1]
     assert finished(run)["absent"] == {}
     assert_same_run(run, train(trained))
+
+
+def test_a_site_whose_policy_clips_whole_weights_is_left_out_and_named(consortium, config, tmp_path, finished):
+    local = consortium.kits / "Birch" / "local"
+    before = (local / "privacy.json").read_text()
+    policy = json.loads(before)
+    clip = {"path": "nvflare.app_common.filters.percentile_privacy.PercentilePrivacy", "args": {"gamma": 0.01}}
+    policy["scopes"][0]["task_result_filters"] = [clip]
+    consortium.kill("Birch")
+    (local / "privacy.json").write_text(json.dumps(policy))
+    consortium.start("Birch")
+    try:
+        _, run = consortium.submit(config(rounds=2), tmp_path, WITHOUT_ONE)
+        summary = finished(run)
+    finally:
+        consortium.kill("Birch")
+        (local / "privacy.json").write_text(before)
+        consortium.start("Birch")
+    assert summary["absent"] == {"Birch": [1, 2]}
+    (reason,) = summary["refused"]["Birch"]
+    assert "PercentilePrivacy clip differences of weights" in reason
+    assert reason in (run / "report.html").read_text()
+    assert "the server will refuse this answer" in consortium.logs("Birch")
+    assert "refused what Birch sent: a filter of the site (PercentilePrivacy)" in consortium.logs("localhost")
