@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ REFUSALS = (
 
 AWAY = (AuthenticationError, ConnectionError, InternalError, NoReply, SessionClosed, RuntimeError)
 """What comes instead of an answer while a server falls and starts again; it has forgotten who was logged in."""
+
+LOST = "lost when its server was started anew; `fedbcs flare resume` goes on with it"
+"""The status of a job that NVFlare counts as running for ever."""
 
 POLL_S = 2.0
 """Seconds between two looks at a job."""
@@ -96,9 +100,10 @@ def status(folder: Path, patience_s: float = 30.0) -> Mapping[str, Any]:
     kit, jobs = _read(folder)
     with session(kit, patience_s) as server:
         meta = server.get_job_meta(jobs[-1])
+        lost = _is_lost(server, meta)
     return {
         "job": jobs[-1],
-        "status": meta.get("status", ""),
+        "status": LOST if lost else meta.get("status", ""),
         "submitted": meta.get("submit_time_iso", meta.get("submit_time", "")),
         "duration": meta.get("duration", ""),
     }
@@ -112,28 +117,37 @@ def wait(
 ) -> str:
     """Wait for a run's newest job to end; its last status. A server that falls meanwhile is waited for.
 
+    So is another job, when the server has come back without this one: somebody may resume the run.
+
     Args:
         folder: of the run.
         patience_s: how long to look for the server at once.
-        away_s: how long a server may be away.
-        note: hears when the server has gone, and when it is back.
+        away_s: how long a server may be away, and a job that was lost with it not be resumed.
+        note: hears when the server has gone, when it is back, and when the job was lost.
 
     Raises:
-        UserError: the server was away too long, or does not know the job.
+        UserError: the server was away too long, the job is lost, or the server does not know it.
     """
     kit, _ = _read(folder)
     seen: float | None = None  # when the server last answered, while it is away
+    lost: dict[str, float] = {}  # when jobs were found to be lost
     while True:
         try:
             with _connected(kit, patience_s) as server:
                 while True:
-                    _, jobs = _read(folder)  # somebody may have resumed it
-                    status = str(server.get_job_meta(jobs[-1]).get("status", ""))
+                    job = _read(folder)[1][-1]  # somebody may have resumed it
+                    meta = server.get_job_meta(job)
+                    status = str(meta.get("status", ""))
                     if seen is not None:
                         note("the server is back")
                         seen = None
                     if status.startswith("FINISHED"):
                         return status
+                    if job not in lost and _is_lost(server, meta):
+                        lost[job] = time.monotonic()
+                        note(f"job {job} was {LOST}")
+                    if job in lost and time.monotonic() - lost[job] > away_s:
+                        raise UserError(f"{folder}: job {job} was {LOST}")
                     time.sleep(POLL_S)
         except (*AWAY, Unreachable) as error:
             if seen is None:
@@ -207,6 +221,17 @@ def _connected(kit: Path, patience_s: float) -> Iterator[Session]:
     finally:
         with suppress(*AWAY):  # the server may have gone, and with it the session
             opened.close()
+
+
+def _is_lost(server: Session, meta: Mapping[str, Any]) -> bool:
+    """Whether a job counts as running that began before its server did: nothing runs it any more."""
+    if meta.get("status") != "RUNNING" or not meta.get("start_time"):
+        return False
+    try:
+        began = server.get_system_info().server_info.start_time
+    except AuthorizationError:  # whoever may look at jobs may not look at servers in every federation
+        return False
+    return began is not None and datetime.fromisoformat(meta["start_time"]).timestamp() < float(began)
 
 
 def _line(error: Exception) -> str:

@@ -131,7 +131,9 @@ def test_waiting_outlives_the_server(consortium, config, tmp_path, finished):
         consortium.start("localhost")
         assert main(["flare", "resume", str(run), "-q"]) == 0
         assert waiting.result(timeout=900) == "FINISHED:COMPLETED"
-    assert ["cannot be reached" in said[0], said[-1]] == [True, "the server is back"]
+    job = json.loads((run / "flare.json").read_text())["jobs"][0]
+    assert ["cannot be reached" in said[0], said[1]] == [True, "the server is back"]
+    assert said[2:] in ([f"job {job} was {submission.LOST}"], [])  # nothing, where it was resumed before a look
     assert finished(run)["rounds"] == 8
 
 
