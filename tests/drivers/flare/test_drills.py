@@ -171,3 +171,18 @@ def test_a_site_whose_policy_clips_whole_weights_is_left_out_and_named(consortiu
     assert reason in (run / "report.html").read_text()
     assert "the server will refuse this answer" in consortium.logs("Birch")
     assert "refused what Birch sent: a filter of the site (PercentilePrivacy)" in consortium.logs("localhost")
+
+
+def test_of_what_fails_at_a_site_no_path_reaches_the_server(consortium, config, tmp_path, finished):
+    site_file = consortium.kits / "Birch" / "local" / "fedbcs.yaml"
+    before = site_file.read_text()
+    site_file.write_text("sites: /data/anna/sites.json\n")
+    try:
+        _, run = consortium.submit(config(rounds=2), tmp_path, WITHOUT_ONE)
+        summary = finished(run)
+    finally:
+        site_file.write_text(before)
+    assert summary["refused"]["Birch"].keys() == {"its settings or its data need mending"}
+    assert "/data/anna/sites.json" in consortium.logs("Birch")
+    everywhere = [path for folder in (consortium.kits / "localhost", run) for path in folder.rglob("*")]
+    assert not [path for path in everywhere if path.is_file() and b"anna" in path.read_bytes()]
