@@ -36,6 +36,14 @@ class Aborted(RuntimeError):
     """The platform has called off what the client was doing."""
 
 
+def tensors_of(values: Mapping[str, Any]) -> Tensors:
+    """Arrays of numpy as tensors of the same numbers; anything else as it is."""
+    return {
+        name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in values.items()
+    }
+
+
 def weights_of(exchange: ExchangeObject, base: Tensors | None = None) -> Tensors:
     """The weights in an exchange object as tensors, whole: MONAI's own clients send arrays, and differences.
 
@@ -46,10 +54,7 @@ def weights_of(exchange: ExchangeObject, base: Tensors | None = None) -> Tensors
     Raises:
         UserError: a difference from weights that are not known.
     """
-    weights: Tensors = {
-        name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
-        for name, value in (exchange.weights or {}).items()
-    }
+    weights = tensors_of(exchange.weights or {})
     if exchange.weight_type != WeightType.WEIGHT_DIFF or not weights:
         return weights
     if base is None:
@@ -71,7 +76,7 @@ def unpack_broadcast(exchange: ExchangeObject, round: int = 1) -> Broadcast:
     return Broadcast(
         int(exchange.get("round", round)),
         weights_of(exchange),
-        exchange.get("shared", {}),
+        tensors_of(exchange.get("shared", {})),
         str(exchange.get("task", "train")),
     )
 
@@ -94,7 +99,7 @@ def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Upda
         str(exchange["site"]),
         exchange.statistics[FlStatistics.DATA_COUNT],
         weights_of(exchange, base),
-        exchange.get("shared", {}),
+        tensors_of(exchange.get("shared", {})),
         exchange.metrics or {},
     )
 
@@ -181,7 +186,13 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
             self._loaded = moment
 
     def get_weights(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
-        """The answer to the last `train`."""
+        """The answer to the last `train`.
+
+        Raises:
+            UserError: ``extra`` asks for a model that sites do not keep.
+        """
+        if wanted := (extra or {}).get(ExtraItems.MODEL_TYPE):
+            raise UserError(f"{ExtraItems.MODEL_TYPE} is {wanted}: a site keeps no such model, the server selects one")
         if self._answer is None:
             raise RuntimeError("there are no weights before the first training")
         return pack_update(self._answer)
@@ -206,7 +217,15 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         )
 
     def get_data_stats(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
-        """The number of cases and of training samples."""
+        """The number of cases and of training samples.
+
+        Raises:
+            UserError: ``extra`` asks for histograms.
+        """
+        if asked := sorted({FlStatistics.HIST_BINS, FlStatistics.HIST_RANGE} & (extra or {}).keys()):
+            raise UserError(
+                f"{' and '.join(asked)}: a site tells counts alone; `fedbcs flare export --statistics` has histograms"
+            )
         counts = {part: len(self.one.data.split(part, self.config["fold"])) for part in PARTS}
         return ExchangeObject(
             statistics={

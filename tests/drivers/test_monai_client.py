@@ -3,10 +3,11 @@
 import json
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from monai.fl.client import ClientAlgo
-from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
+from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from fedbcs_monai import methods
@@ -247,6 +248,29 @@ def test_arrays_are_taken_for_tensors(tiny, tmp_path):
     question.weights = {name: tensor.numpy() for name, tensor in question.weights.items()}
     arrays.train(question)
     same(arrays.get_weights().weights, tensors.get_weights().weights)
+
+
+def test_arrays_are_taken_for_tensors_beside_the_weights_too():
+    arrays, tensor = {"p": np.array([0.5, 2.0], dtype=np.float32)}, torch.tensor([0.5, 2.0])
+    question = pack_broadcast(Broadcast(1, {}, {}))
+    answer = pack_update(Update("Alder", 1, {}, {}))
+    question["shared"] = answer["shared"] = arrays
+    for shared in (unpack_broadcast(question).shared, unpack_update(answer).shared):
+        assert torch.equal(shared["p"], tensor)
+        assert shared["p"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("method", "extra", "said"),
+    [
+        ("get_weights", {ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL}, "fl_best_model: a site keeps no such model"),
+        ("get_weights", {ExtraItems.MODEL_TYPE: ModelType.FINAL_MODEL}, "fl_final_model: a site keeps no such model"),
+        ("get_data_stats", {FlStatistics.HIST_BINS: 9, FlStatistics.HIST_RANGE: [0, 1]}, "hist_bins and hist_range: "),
+    ],
+)
+def test_what_a_platform_asks_besides_is_refused_where_a_site_does_not_give_it(method, extra, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        getattr(FederatedClient(tmp_path), method)(extra)
 
 
 def answered(client, change):

@@ -36,9 +36,10 @@ from fedbcs_monai.federated.trust import LOCAL
 TRACKERS = {
     "tensorboard": "pip install tensorboard",
     "mlflow": "pip install 'fedbcs-monai[track]'",
-    "wandb": "pip install wandb",
 }
-"""What NVFlare can hand the sites' numbers on to, and how each is installed."""
+"""What the sites' numbers can be handed on to, and how each is installed. NVFlare's third, Weights & Biases, is left
+out: it cannot be built without a project and an account of its own.
+"""
 
 
 class JobRecipe(Recipe):  # type: ignore[misc]

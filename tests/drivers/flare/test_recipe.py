@@ -98,8 +98,12 @@ def test_one_tracker_may_be_named_without_a_list(recipe, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("track", "said"),
-    [("a_tracker", "choose one of tensorboard, mlflow, wandb"), ("wandb", "pip install wandb")],
-    ids=["unknown", "not installed"],
+    [
+        ("a_tracker", "choose one of tensorboard, mlflow$"),
+        ("wandb", "choose one of tensorboard, mlflow$"),
+        ("mlflow", "pip install 'fedbcs-monai"),
+    ],
+    ids=["unknown", "not offered", "not installed"],
 )
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_tracker_that_is_not_there_is_said(recipe, tiny, monkeypatch, track, said, listed):
