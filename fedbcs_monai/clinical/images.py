@@ -14,8 +14,8 @@ from PIL import Image
 from fedbcs_monai.clinical.outputs import ends_with, png
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.data import pictures
-from fedbcs_monai.data.check import ITK_SUFFIXES, NIFTI_SUFFIXES, PAIR_SUFFIXES, read_image
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.data.check import read_image
+from fedbcs_monai.data.readers import ITK_SUFFIXES, NIFTI_SUFFIXES, PAIR_SUFFIXES
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *PAIR_SUFFIXES, *ITK_SUFFIXES)
 PICTURE_SUFFIXES = pictures.SUFFIXES
@@ -33,9 +33,7 @@ def read_source(path: Path) -> Source:
     Raises:
         UserError: it is not sound, as `fedbcs_monai.data.check` has it.
     """
-    grid = read_image(path)
-    header = _nifti_header(path) if ends_with(path, _NIFTI_KIND) else None
-    return Source(path, *grid, header=header, notes=_notes(path))
+    return Source(path, *read_image(path), notes=_notes(path))
 
 
 def mask_suffixes(image: Path) -> tuple[str, ...]:
@@ -62,9 +60,6 @@ def content_of(array: NDArray[Any], source: Source, suffix: str) -> bytes:
     return _itk(array, source.affine, suffix)
 
 
-_NIFTI_KIND = (*NIFTI_SUFFIXES, *PAIR_SUFFIXES)
-
-
 def _notes(path: Path) -> tuple[str, ...]:
     """NRRD alone may leave open which way the patient lies; ITK then takes the axes for left, posterior, superior."""
     if not ends_with(path, (".nrrd",)):
@@ -73,14 +68,6 @@ def _notes(path: Path) -> tuple[str, ...]:
         fields = file.read(4096).split(b"\n\n")[0].splitlines()
     named = any(field.startswith((b"space:", b"space dimension:")) for field in fields)
     return () if named else ("the file does not say which way the patient lies, so left and right may be wrong",)
-
-
-def _nifti_header(path: Path) -> Any:
-    try:
-        return nib.load(path).header
-    except Exception as error:  # what gzip, zlib and nibabel raise has no common ancestor
-        reason = f"{type(error).__name__}; does its name tell whether it is compressed?"
-        raise UserError(f"{path}: not a readable NIfTI file ({reason}); export it again") from None
 
 
 def _nifti(array: NDArray[Any], affine: NDArray[np.float64], header: Any) -> bytes:

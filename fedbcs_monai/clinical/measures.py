@@ -45,7 +45,7 @@ def warnings(mask: NDArray[np.uint8], source: Source, made_for: Facts = NOTHING,
     foreground = mask > 0
     found = [*source.notes, *warnings_of_fraction(float(foreground.mean()))]
     if source.affine is not None:
-        found += _kind_warnings(source.affine, source, made_for, cut) + _volume_warnings(foreground, source)
+        found += _kind_warnings(source.affine, source, made_for, cut) + _edge_warnings(foreground)
     return found
 
 
@@ -107,12 +107,6 @@ def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: Facts,
     return found
 
 
-def _volume_warnings(foreground: NDArray[np.bool_], source: Source) -> list[str]:
-    found = []
+def _edge_warnings(foreground: NDArray[np.bool_]) -> list[str]:
     edges = [foreground.take(end, axis).any() for axis in range(3) for end in (0, -1)]
-    if any(edges):
-        found.append("the prediction reaches the edge of the volume, where it may be cut off")
-    unit = source.header.get_xyzt_units()[0] if source.header is not None else "mm"
-    if unit not in ("mm", "unknown"):
-        found.append(f"the file gives lengths in {unit}; they were taken for mm, so the volume may be wrong")
-    return found
+    return ["the prediction reaches the edge of the volume, where it may be cut off"] if any(edges) else []

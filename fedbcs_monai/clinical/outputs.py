@@ -10,7 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from fedbcs_monai import files
-from fedbcs_monai.data.check import PAIR_SUFFIXES, SUFFIXES
+from fedbcs_monai.data.check import SUFFIXES
+from fedbcs_monai.data.readers import PAIR_SUFFIXES
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import Part
 

@@ -12,7 +12,7 @@ from fedbcs_monai.clinical.outputs import ends_with, fitting, png, stem
 from fedbcs_monai.clinical.overlay import overlay
 from fedbcs_monai.clinical.predictor import Prediction, Predictor
 from fedbcs_monai.clinical.studies import STATISTICS, Study, dicom_module
-from fedbcs_monai.data.check import NIFTI_SUFFIXES
+from fedbcs_monai.data.readers import NIFTI_SUFFIXES
 from fedbcs_monai.errors import UserError, discreet_reason
 from fedbcs_monai.files import Part
 

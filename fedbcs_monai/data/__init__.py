@@ -3,6 +3,7 @@
 from fedbcs_monai.data.datalist import datalist
 from fedbcs_monai.data.inferers import NeighbouringSlicesInferer
 from fedbcs_monai.data.pictures import PictureReader
+from fedbcs_monai.data.readers import VolumeReader
 from fedbcs_monai.data.samples import Pooled, Samples, batches
 from fedbcs_monai.data.sites import Case, SiteData, digest_sites, read_sites, write_sites
 from fedbcs_monai.data.transforms import Binarised, NeighbouringSlicesd, RGBd, Spacingd, StainJitterd
@@ -19,6 +20,7 @@ __all__ = [
     "SiteData",
     "Spacingd",
     "StainJitterd",
+    "VolumeReader",
     "batches",
     "datalist",
     "digest_sites",

@@ -61,6 +61,8 @@ def open_picture(path: Path) -> Image.Image:
     path = Path(path)
     try:
         with Image.open(path) as file:
+            file.verify()  # checksums, which decoding a PNG passes by
+        with Image.open(path) as file:
             orientation = file.getexif().get(_ORIENTATION, 1)
             pages = getattr(file, "n_frames", 1)
             file.load()

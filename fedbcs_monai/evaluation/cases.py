@@ -159,7 +159,7 @@ class CaseScorer:
 
 def spacing_mm(image: Tensor) -> list[float] | None:
     """Spacing of the file that a preprocessed image came from, along each axis; None for pictures."""
-    if not isinstance(image, MetaTensor) or "pixdim" not in image.meta:
+    if not isinstance(image, MetaTensor) or "original_affine" not in image.meta or "mode" in image.meta:
         return None
     affine = np.asarray(image.meta["original_affine"], dtype=float)
     return [float(step) for step in np.linalg.norm(affine[:3, :3], axis=0)]

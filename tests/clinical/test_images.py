@@ -13,7 +13,6 @@ from PIL import Image
 from fedbcs_monai.clinical.images import content_of, mask_suffixes, read_source
 from fedbcs_monai.clinical.source import Source
 from fedbcs_monai.data import PictureReader
-from fedbcs_monai.errors import UserError
 
 OBLIQUE = np.array([[-0.58, 0.1, 0.2, 31], [-0.11, -0.55, 0.6, -12.5], [0.02, -0.2, 3.3, 5], [0, 0, 0, 1]])
 FLIPPED = np.array([[1.25, 0, 0, -80], [0, -1.25, 0, 90], [0, 0, -3.6, 40], [0, 0, 0, 1]])
@@ -97,13 +96,6 @@ def test_spacing_is_the_length_of_a_step_and_unknown_for_pictures(tmp_path):
     Image.fromarray(np.arange(15, dtype=np.uint8).reshape(3, 5)).save(tmp_path / "a.png", dpi=(300, 300))
     assert np.allclose(read_source(tmp_path / "a.nii.gz").spacing_mm, (0.5, 0.7, 3.0))
     assert read_source(tmp_path / "a.png").spacing_mm is None
-
-
-def test_a_name_that_hides_compression_is_refused(tmp_path):
-    nib.save(nib.Nifti1Image(VOXELS, OBLIQUE), tmp_path / "a.nii.gz")
-    (tmp_path / "a.nii.gz").rename(tmp_path / "a.nii")
-    with pytest.raises(UserError, match="compressed"):
-        read_source(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize(

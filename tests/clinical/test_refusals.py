@@ -7,16 +7,20 @@ import itk
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.transforms import LoadImage
+from nibabel.nifti1 import unit_codes
 from PIL import Image
 
-from fedbcs_monai.clinical.images import read_source
+from fedbcs_monai.clinical.images import PICTURE_SUFFIXES, read_source
+from fedbcs_monai.config import build, load_config
 from fedbcs_monai.errors import UserError
 
 RNG = np.random.default_rng(0)
 VOXELS = RNG.integers(0, 500, (7, 5, 4)).astype(np.int16)
 AFFINE = np.array([[-0.5, 0, 0, 31], [0, -0.5, 0, -12.5], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 GREY = RNG.integers(0, 255, (6, 8)).astype(np.uint8)
-PIXDIM, QOFFSET, SROW = 76, 268, 280  # where they lie in a NIfTI-1 header
+PIXDIM, VOX_OFFSET, QOFFSET, SROW = 76, 108, 268, 280  # where they lie in a NIfTI-1 header
 
 
 def nifti(array=VOXELS, **codes):
@@ -52,6 +56,42 @@ def wrong_checksum(path):
     content[-6] ^= 0xFF
     path.with_suffix(".nii.gz").write_bytes(content)
     return path.with_suffix(".nii.gz")
+
+
+def in_unit(unit):
+    def write(path):
+        image = nifti()
+        image.header["xyzt_units"] = unit if isinstance(unit, int) else unit_codes[unit]
+        path.with_suffix(".nii").write_bytes(image.to_bytes())
+        return path.with_suffix(".nii")
+
+    return write
+
+
+def longer(path):
+    path.with_suffix(".nii").write_bytes(nifti().to_bytes() + bytes(70))
+    return path.with_suffix(".nii")
+
+
+def pair_longer(path):
+    nib.save(nib.Nifti1Pair(VOXELS, AFFINE), path.with_suffix(".img"))
+    with path.with_suffix(".img").open("ab") as file:
+        file.write(bytes(70))
+    return path.with_suffix(".img")
+
+
+def png_with_wrong_checksum(path):
+    Image.fromarray(GREY).save(path.with_suffix(".png"))
+    content = bytearray(path.with_suffix(".png").read_bytes())
+    content[content.index(b"IEND") - 8] ^= 0xFF  # the last four bytes of the pixels' chunk are its checksum
+    path.with_suffix(".png").write_bytes(content)
+    return path.with_suffix(".png")
+
+
+def as_in_training(path):
+    """The file as the shipped configurations read it."""
+    config = load_config("nuclei_fedavg" if path.suffix in PICTURE_SUFFIXES else "prostate_fedavg", {})
+    return LoadImage(build(config["reading"]["transforms"][0], "reader"))(path)
 
 
 def text(suffix, old, new):
@@ -97,11 +137,20 @@ def two_pages(path):
     ("write", "said"),
     [
         pytest.param(patched((PIXDIM + 4, 0.9)), "voxel size 0.9 x 0.5 x 3 mm contradicts", id="pixdim"),
-        pytest.param(patched((PIXDIM + 4, 0.0)), "voxel size 1 x 0.5 x 3 mm contradicts", id="zero pixdim"),
+        pytest.param(patched((PIXDIM + 4, 0.0)), "voxel size 0 x 0.5 x 3 mm;", id="zero pixdim"),
         pytest.param(patched((QOFFSET, 41.0)), "sform and qform differ by up to 20.0 voxels", id="two forms"),
+        pytest.param(patched((PIXDIM + 12, 0.0), (SROW + 40, 1.0)), "voxel size 0.5 x 0.5 x 0 mm", id="zero, for 1 mm"),
+        pytest.param(patched((VOX_OFFSET, 0.0)), "begin inside its header .vox_offset 0.", id="header as voxels"),
+        pytest.param(in_unit("meter"), "states lengths in metres", id="metres"),
+        pytest.param(in_unit("micron"), "states lengths in micrometres", id="micrometres"),
+        pytest.param(in_unit(5), "states lengths in an unknown unit", id="no unit"),
+        pytest.param(longer, "holds 70 bytes more than its 7 x 5 x 4 voxels are", id="more voxels than stated"),
+        pytest.param(pair_longer, "holds 70 bytes more than its 7 x 5 x 4 voxels are", id="more voxels in a pair"),
+        pytest.param(volume(np.where(VOXELS > 400, 1e303, 1.0)), "beyond single precision", id="1e303"),
+        pytest.param(volume(np.where(VOXELS > 400, 3e38, -3e38)), "beyond single precision", id="a range of 6e38"),
         pytest.param(volume(VOXELS, sform=0, qform=0), "no orientation", id="no form"),
         pytest.param(patched((SROW, np.nan)), "differ by up to nan voxels", id="NaN in the affine"),
-        pytest.param(patched((SROW, 0.0), (PIXDIM + 4, 0.0)), "contradicts|singular", id="singular affine"),
+        pytest.param(patched((SROW, 0.0), (PIXDIM + 4, 0.0)), "voxel size 0 x", id="singular affine"),
         pytest.param(volume(np.where(VOXELS > 400, np.nan, 1.0)), "NaN or infinite voxels", id="NaN"),
         pytest.param(volume(np.where(VOXELS > 400, np.inf, 1.0)), "NaN or infinite voxels", id="infinite"),
         pytest.param(volume(np.full(VOXELS.shape, 7, np.int16)), "every voxel is 7", id="constant"),
@@ -118,6 +167,7 @@ def two_pages(path):
         pytest.param(picture("LA"), "transparent pixels", id="grey with alpha"),
         pytest.param(picture("F", ".tif"), "colour mode F", id="32 bits"),
         pytest.param(picture(pixels=np.zeros((6, 8), np.uint8)), "every voxel is 0", id="black"),
+        pytest.param(png_with_wrong_checksum, "not a readable picture .*checksum", id="checksum, PNG"),
         pytest.param(two_pages, "has 2 pages", id="pages"),
     ],
 )
@@ -125,6 +175,9 @@ def test_what_would_be_segmented_wrongly_is_refused_by_name(tmp_path, write, sai
     path = write(tmp_path / "größe 1")
     with pytest.raises(UserError, match=rf"größe 1\..*: .*({said})"):
         read_source(path)
+    if not said.startswith("every voxel"):  # a label may be empty, and training's reader does not know which it reads
+        with pytest.raises(UserError, match=rf"größe 1\..*: .*({said})"):
+            as_in_training(path)
 
 
 def big_endian(path):
@@ -145,7 +198,33 @@ def pair(path):
     return path.with_suffix(".img")
 
 
-@pytest.mark.parametrize("write", [big_endian, scaled, pair, volume(VOXELS, sform=0), volume(VOXELS, qform=0)])
+def compressed_without_saying_so(path):
+    path.with_suffix(".nii").write_bytes(gzip.compress(nifti().to_bytes()))
+    return path.with_suffix(".nii")
+
+
+def not_compressed(path):
+    path.with_suffix(".nii.gz").write_bytes(nifti().to_bytes())
+    return path.with_suffix(".nii.gz")
+
+
+SOUND = [
+    *(big_endian, scaled, pair, compressed_without_saying_so, not_compressed),
+    *(volume(VOXELS, sform=0), volume(VOXELS, qform=0), volume(VOXELS[..., None]), volume(VOXELS[..., None, None])),
+    text(".mha", b"NDims", b"NDims"),
+]
+
+
+@pytest.mark.parametrize("write", SOUND)
+def test_training_reads_the_bits_and_the_place_that_prediction_reads(tmp_path, write):
+    path = write(tmp_path / "a")
+    theirs, ours = as_in_training(path), read_source(path).tensor()
+    assert theirs.shape == VOXELS.shape
+    assert torch.equal(theirs.as_tensor(), ours.as_tensor())
+    assert torch.equal(theirs.affine, ours.affine)
+
+
+@pytest.mark.parametrize("write", SOUND[:-1])
 def test_sound_volumes_are_accepted(tmp_path, write):
     source = read_source(write(tmp_path / "ein Bild, größer Ω"))
     assert np.corrcoef(source.array.ravel(), VOXELS.ravel())[0, 1] > 0.999

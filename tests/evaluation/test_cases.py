@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import itk
 import nibabel
 import numpy as np
 import pytest
@@ -86,6 +87,17 @@ def test_a_picture_that_was_padded_comes_back_at_its_size(tmp_path):
 def test_spacing_is_that_of_the_file_whatever_the_network_sees(tmp_path):
     item, _ = volume(tmp_path, affine=TURNED)
     assert spacing_mm(segmentation().prepare(item)["image"]) == pytest.approx([0.5, 0.8, 3.0])
+
+
+def test_distances_of_volumes_from_itk_are_millimetres_too(tmp_path):
+    item, label = volume(tmp_path)
+    for name, array in {"image": 100 * label, "label": np.roll(label, 4, 0)}.items():
+        made = itk.image_from_array(np.ascontiguousarray(array.T))
+        made.SetSpacing(SPACING)
+        item[name] = str(tmp_path / f"{name}.mha")
+        itk.imwrite(made, item[name])
+    (score,) = CaseScorer(segmentation(), [item]).scores(Threshold())
+    assert score.hd95_mm == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("shift", "millimetres"), [(0, 0), (1, 0.5), (4, 2.0)])
