@@ -217,6 +217,7 @@ READERS: Mapping[str, Arguments] = {
     "monai.data.NrrdReader": _of("affine_lps_to_ras", "channel_dim dtype index_order"),
     "monai.data.PILReader": _of("reverse_indexing"),
     "fedbcs_monai.data.PictureReader": _of(),
+    "fedbcs_monai.data.VolumeReader": _of(),
 }
 
 _SIZES = "spatial_dims in_channels out_channels"
