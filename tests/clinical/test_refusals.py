@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import LoadImage
 from nibabel.nifti1 import unit_codes
 from PIL import Image
 
 from fedbcs_monai.clinical.images import PICTURE_SUFFIXES, read_source
-from fedbcs_monai.config import build, load_config
+from fedbcs_monai.components import build
+from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def png_with_wrong_checksum(path):
 def as_in_training(path):
     """The file as the shipped configurations read it."""
     config = load_config("nuclei_fedavg" if path.suffix in PICTURE_SUFFIXES else "prostate_fedavg", {})
-    return LoadImage(build(config["reading"]["transforms"][0], "reader"))(path)
+    return build(config, "reading").transforms[0]({"image": path})["image"]
 
 
 def text(suffix, old, new):
