@@ -5,6 +5,9 @@ import os
 import sys
 from contextlib import suppress
 
+OUTPUT = "standard output"
+"""What stands for a file's name where nobody takes what is said."""
+
 _ROOM = "make room there, then run it again (`fedbcs train` and `predict` with --resume)"
 _ELSEWHERE = "name another place, or have this one made writable"
 _NAME = "name another place"
@@ -23,20 +26,11 @@ def refused(command: str, error: OSError) -> int:
     Returns:
         2, the exit code.
     """
-    where = "standard output" if error.filename is None and _output_is_gone() else error.filename
+    if error.filename == OUTPUT:  # let go of it, or Python would fail at its end once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
-    line = f"{where}: {said}" if where else said
+    line = f"{error.filename}: {said}" if error.filename else said
     remedy = _REMEDIES.get(error.errno or 0, "mend that, then run it again")
     with suppress(BrokenPipeError):  # nobody is left to be told
         print(f"fedbcs {command}: {line}; {remedy}", file=sys.stderr)
     return 2
-
-
-def _output_is_gone() -> bool:
-    """Whether standard output takes no more; if so it is let go of, or Python would fail at its end once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False

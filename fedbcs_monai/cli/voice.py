@@ -21,7 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fedbcs_monai.cli.refused import OUTPUT
 from fedbcs_monai.federated.watch import Watch
+from fedbcs_monai.files import naming
 
 Entry = str | int | float | None
 """Of a table: a number is one in JSON too, None is a value that is not defined."""
@@ -47,7 +49,8 @@ class Lines(Quiet):
 
     def result(self, what: str, **values: Any) -> None:
         """A line with ``event`` and the values; a number that is not finite is null."""
-        print(json.dumps(_finite({"event": what, **values}), default=str, allow_nan=False), flush=True)
+        with naming(Path(OUTPUT)):
+            print(json.dumps(_finite({"event": what, **values}), default=str, allow_nan=False), flush=True)
 
     def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
         """One line a row."""
@@ -109,7 +112,8 @@ class Bars(Quiet):
 
     def result(self, what: str, **values: Any) -> None:
         """``what: value`` on standard output."""
-        self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}")
+        with naming(Path(OUTPUT)):
+            self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}")
 
     def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
         """A table on standard output."""
@@ -118,7 +122,8 @@ class Bars(Quiet):
             table.add_column(column, justify="right" if n else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(_printed, row))
-        self.out.print(table)
+        with naming(Path(OUTPUT)):
+            self.out.print(table)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
