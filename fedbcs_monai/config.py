@@ -38,7 +38,7 @@ _TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _NO_KEYS = (_TEXT, _NOTHING, "tag:yaml.org,2002:merge")
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in forms if tag != "tag:yaml.org,2002:timestamp"]
