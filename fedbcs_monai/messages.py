@@ -2,8 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fedbcs_monai.tensors import Tensors
+
+
+class Moment(NamedTuple):
+    """A point in a run: the so manyth exchange of a round. A round of most methods has one."""
+
+    round: int
+    exchange: int
 
 
 @dataclass(frozen=True)
@@ -15,12 +23,22 @@ class Broadcast:
         weights: the global network.
         shared: the method's own luggage, named by paths (``decoder/1`` is class 1 of the decoder half).
         task: what the site shall do: ``train``, ``evaluate``, or a function that a method names.
+        exchange: the number of earlier questions of this round to the method.
+        refused: from a site to the moment of its last answer to the method, if the server refused it; the site goes on
+            from its state before.
     """
 
     round: int
     weights: Tensors
     shared: Tensors
     task: str = "train"
+    exchange: int = 0
+    refused: Mapping[str, Moment] = field(default_factory=dict)
+
+    @property
+    def moment(self) -> Moment:
+        """When it is asked."""
+        return Moment(self.round, self.exchange)
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,30 @@ class State:
     weights: Tensors
     shared: Tensors
 
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An answer that could not be read.
+
+    Args:
+        site: whose it is, as far as is known.
+        reason: what is wrong.
+    """
+
+    site: str
+    reason: str
+
+
+def read_or_refuse(site: str, read: Callable[[], Update]) -> Update | Unreadable:
+    """An update as it is read; whatever goes wrong over that is the sender's fault and nobody else's."""
+    try:
+        return read()
+    except Exception as error:
+        return Unreadable(site, f"its answer cannot be read ({type(error).__name__})")
+
+
+Carry = Callable[[Broadcast], Iterable[Update | Unreadable]]
+"""Carry a broadcast to the sites and bring back what they answer, whatever it is, sorted by site name."""
 
 Ask = Callable[[Broadcast], Iterable[Update]]
 """Carry a broadcast to the sites and bring their updates back one by one, sorted by site name."""

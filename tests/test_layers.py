@@ -13,7 +13,7 @@ FLOORS = {
     "methods": 3,
     **dict.fromkeys(["networks", "losses", "prototypes", "data", "evaluation"], 2),
     "messages": 1,
-    **dict.fromkeys(["tensors", "config", "pages"], 0),
+    **dict.fromkeys(["tensors", "config", "names", "pages"], 0),
     **dict.fromkeys(["components", "files"], -1),
     **dict.fromkeys(["allowlist", "errors", "keys", "version"], -2),
 }

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fedbcs_monai.data.check import SUFFIXES, check_pair
 from fedbcs_monai.data.patients import alike
-from fedbcs_monai.data.sites import Case, SiteData
+from fedbcs_monai.data.sites import Case, SiteData, name_problems
 from fedbcs_monai.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def list_sites(
     problems: list[str] = []
     pairs = _pairs(folder, problems)
     sites = sorted({pair.site for pair in pairs})
+    problems += name_problems(sites)
     if missing := [name for name in unseen if name not in sites]:
         raise UserError(f"no site {missing[0]!r} in {folder}; it has {', '.join(sites)}")
     table = _csv(folder, cases_csv)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import sha256, write_whole
+from fedbcs_monai.names import WAY_OUT, is_site_name, shortened
 
 FORMAT = "fedbcs-sites-1"
 PARTS = ("train", "val", "test")
@@ -190,10 +192,20 @@ def verify(sites: Iterable[SiteData], checksums: bool = True) -> list[str]:
     return problems
 
 
+def name_problems(names: Iterable[str]) -> list[str]:
+    """What is wrong with the names of sites; two that differ in case alone are one file on some disks."""
+    names = list(names)
+    problems = [f"site {shortened(name)}: its name is not one; {WAY_OUT}" for name in names if not is_site_name(name)]
+    problems += [f"site {name!r} is listed twice" for name, n in Counter(names).items() if n > 1]
+    folded = Counter(unicodedata.normalize("NFKC", name).casefold() for name in dict.fromkeys(names))
+    alike = [name for name in names if folded[unicodedata.normalize("NFKC", name).casefold()] > 1]
+    return [*problems, f"sites {', '.join(map(repr, alike))} differ in case alone; rename one"] if alike else problems
+
+
 def _inconsistencies(sites: Sequence[SiteData]) -> list[str]:
     """What contradicts itself in a list, whatever is on disk."""
     problems = [] if sites else ["no sites"]
-    problems += [f"site {name!r} is listed twice" for name, n in Counter(s.name for s in sites).items() if n > 1]
+    problems += name_problems(site.name for site in sites)
     holder: dict[str, str] = {}
     for site in sites:
         where = f"site {site.name!r}"

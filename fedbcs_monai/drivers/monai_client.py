@@ -20,9 +20,9 @@ from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.evaluation.familiarity import QUESTIONS, Known
 from fedbcs_monai.federated.familiar import learn_familiarity
 from fedbcs_monai.federated.setup import OneSite, set_up_server, set_up_site
-from fedbcs_monai.federated.states import Moment, States
+from fedbcs_monai.federated.states import States
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.messages import Broadcast, Moment, Unreadable, Update, read_or_refuse
 from fedbcs_monai.tensors import Tensors
 
 FEDERATION = shipped() / "configs" / "federation.yaml"
@@ -68,6 +68,7 @@ def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
     """A broadcast as an exchange object: what MONAI has no place for lies in the dictionary that it is."""
     exchange = ExchangeObject(weights=dict(broadcast.weights), weight_type=WeightType.WEIGHTS)
     exchange |= {"round": broadcast.round, "task": broadcast.task, "shared": dict(broadcast.shared)}
+    exchange |= {"exchange": broadcast.exchange, "refused": dict(broadcast.refused)}
     return exchange
 
 
@@ -78,6 +79,8 @@ def unpack_broadcast(exchange: ExchangeObject, round: int = 1) -> Broadcast:
         weights_of(exchange),
         tensors_of(exchange.get("shared", {})),
         str(exchange.get("task", "train")),
+        int(exchange.get("exchange", 0)),
+        {site: Moment(*moment) for site, moment in exchange.get("refused", {}).items()},
     )
 
 
@@ -102,6 +105,11 @@ def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Upda
         tensors_of(exchange.get("shared", {})),
         exchange.metrics or {},
     )
+
+
+def _read(exchange: ExchangeObject, base: Tensors | None = None) -> Update | Unreadable:
+    name = exchange.get("site") if isinstance(exchange, dict) else None
+    return read_or_refuse(str(name), lambda: unpack_update(exchange, base))
 
 
 class FederatedClient(ClientAlgo):  # type: ignore[misc]
@@ -167,12 +175,11 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
     def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:
         """Do what the broadcast in ``data`` asks of the method; `get_weights` has the answer.
 
-        Besides a broadcast ``data`` may hold ``exchange``, the number of earlier questions of this round, and
-        ``selected``, the round whose model is the best so far.
+        Besides a broadcast ``data`` may hold ``selected``, the round whose model is the best so far.
         """
         broadcast = unpack_broadcast(data, self._trained + 1)
-        moment = Moment(broadcast.round, int(data.get("exchange", 0)))
-        self._go_back_to(moment)
+        moment = broadcast.moment
+        self._go_back_to(moment, broadcast.refused)
         before = self.site.state()
         self._aborted = False
         try:
@@ -206,7 +213,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         """
         broadcast = unpack_broadcast(data)
         task = str(data.get("task", "evaluate"))
-        self._go_back_to(Moment(broadcast.round + 1, 0))
+        self._go_back_to(Moment(broadcast.round + 1, 0), broadcast.refused)
         if task == "evaluate" or task in QUESTIONS:
             return pack_update(self.site.answer(self.method, replace(broadcast, task=task)))
         counts = {f"{part}_cases": float(len(self.one.data.split(part, self.config["fold"]))) for part in PARTS}
@@ -249,9 +256,12 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         if self._aborted:
             raise Aborted(f"training at {self.site.name} was aborted after {steps} steps")
 
-    def _go_back_to(self, moment: Moment) -> None:
-        """Be as the site was before a moment."""
+    def _go_back_to(self, moment: Moment, refused: Mapping[str, Moment]) -> None:
+        """Be as the site was before a moment, and before its last answer if that was refused."""
+        self.site.go_back(refused)
         if self._states:
+            if self.site.name in refused:
+                self._states.forget(refused[self.site.name])
             wanted = self._states.before(moment)
             if wanted != self._loaded:
                 self.site.restore(self._states.read(wanted))
@@ -265,7 +275,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         with self.site.compute.inference():
             scores = self.one.tests.scores(network)
         columns = {name: torch.tensor([getattr(s, name) for s in scores], dtype=torch.float64) for name in SCORES}
-        return {name: column for name, column in columns.items() if scores and not bool(column.isnan().any())}
+        return {name: column for name, column in columns.items() if scores and bool(column.isfinite().all())}
 
 
 class FederatedServer:
@@ -306,8 +316,8 @@ class FederatedServer:
             What the sites would be sent next: the new global model and the method's luggage.
         """
 
-        def carry(broadcast: Broadcast) -> Iterable[Update]:
-            return (unpack_update(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
+        def carry(broadcast: Broadcast) -> Iterable[Update | Unreadable]:
+            return (_read(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
 
         (state,) = self.aggregator.rounds(carry, self.aggregator.state.round + 1)
         return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))
@@ -318,4 +328,4 @@ class FederatedServer:
         Args:
             ask: as for `round`, to be answered by `FederatedClient.evaluate`; twice.
         """
-        return learn_familiarity(self.aggregator, lambda broadcast: map(unpack_update, ask(pack_broadcast(broadcast))))
+        return learn_familiarity(self.aggregator, lambda broadcast: map(_read, ask(pack_broadcast(broadcast))))

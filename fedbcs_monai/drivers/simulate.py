@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from fedbcs_monai.config import require
 from fedbcs_monai.data import SiteData
 from fedbcs_monai.errors import UserError
@@ -74,11 +76,16 @@ def train(
         for site in sites:
             site.restore(run.point.sites.get(site.name, {}))
         watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
-        run.rounds(
-            aggregator_of(method, federation.network, run.point.state),
-            ask_in_process(federation),
-            lambda: {site.name: site.state() for site in sites},
-        )
+        aggregator = aggregator_of(method, federation.network, run.point.state)
+        aggregator.sites = {site.name for site in sites}
+        aggregator.history.counts = {site.name: {"cases": float(site.cases)} for site in sites}
+
+        def kept() -> dict[str, dict[str, Tensor]]:
+            for site in sites:
+                site.go_back(aggregator.history.refused)
+            return {site.name: site.state() for site in sites}
+
+        run.rounds(aggregator, ask_in_process(federation), kept)
         _test(config, federation, run)
         learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:

@@ -12,6 +12,7 @@ than `LEAST` cases tells nothing: mean and covariance of two would give both awa
 
 import math
 from collections.abc import Mapping
+from statistics import mode
 from typing import NamedTuple
 
 import torch
@@ -107,7 +108,7 @@ def _from_others(style: Tensor, mean: Tensor, count: int, covariance: Tensor, fr
 
 
 def complete(question: str, answers: Mapping[str, Told]) -> dict[str, Told]:
-    """The answers that say all that was asked, and of vectors those as long as the first site's."""
+    """The answers that say all that was asked, and of vectors those as long as most sites'."""
     tensors, numbers = (
         ({"mean", "covariance"}, {"cases"}) if question == STYLES else (set(), {"cases", "usual", "usual_variance"})
     )
@@ -120,7 +121,7 @@ def complete(question: str, answers: Mapping[str, Told]) -> dict[str, Told]:
         and told.numbers["cases"] >= LEAST
     }
     sizes = [len(told.tensors["mean"]) for told in found.values() if told.tensors]
-    return {s: told for s, told in found.items() if all(set(t.shape) == {sizes[0]} for t in told.tensors.values())}
+    return {s: told for s, told in found.items() if all(set(t.shape) == {mode(sizes)} for t in told.tensors.values())}
 
 
 def pooled(variances: Mapping[str, Tensor], told: Mapping[str, Told]) -> Tensor:

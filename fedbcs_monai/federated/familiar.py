@@ -16,7 +16,7 @@ from fedbcs_monai.evaluation.familiarity import (
     within,
 )
 from fedbcs_monai.federated.aggregator import Aggregator
-from fedbcs_monai.messages import Ask, Broadcast
+from fedbcs_monai.messages import Broadcast, Carry
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.networks.style import style_of
 from fedbcs_monai.tensors import Tensors
@@ -34,7 +34,7 @@ def styles_of(segmentation: Segmentation, items: Iterable[Item], network: Segmen
     return torch.stack(styles) if styles else torch.zeros(0, 1)
 
 
-def learn_familiarity(aggregator: Aggregator, ask: Ask) -> dict[str, Known]:
+def learn_familiarity(aggregator: Aggregator, ask: Carry) -> dict[str, Known]:
     """Ask the sites how their cases look to the aggregator's network, and how far these lie from each other.
 
     Where sites keep tensors of the network to themselves, each sees its cases with a network of its own, and nothing is

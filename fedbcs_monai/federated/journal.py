@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.evaluation.cases import CaseScore, Example
 from fedbcs_monai.files import check_folder_can_be, naming, sum_file, sweep, write_sum, write_whole
+from fedbcs_monai.names import checked_site_name
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
 ROUNDS = ("round", "site", "metric", "value")
@@ -41,11 +42,9 @@ class Journal:
 
     def __init__(self, folder: Path, since: int = 0) -> None:
         self.folder = folder
-        rows = [row for row in self._rows() if int(row[0]) <= since]
-        write_whole(folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        self._rounds = self._reopened(since)
         if (folder / "refused.csv").is_file():
             self.write_table("refused.csv", REFUSED, [row for row in self._refused() if int(row[0]) <= since])
-        self._rounds = (folder / "rounds.csv").open("a", newline="", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
 
     def log(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
@@ -71,6 +70,11 @@ class Journal:
             if int(round) not in rounds:
                 rounds.append(int(round))
         return dict(sorted(found.items()))
+
+    def forget_after(self, round: int) -> None:
+        """Drop from ``rounds.csv`` what stands there of later rounds."""
+        self._rounds.close()
+        self._rounds = self._reopened(round)
 
     def took_part(self) -> dict[str, set[int]]:
         """From a site to the rounds that it trained in."""
@@ -105,18 +109,24 @@ class Journal:
         for n, example in enumerate(examples):
             content = BytesIO()
             np.savez_compressed(content, **example._asdict())
-            write_whole(self.folder / "examples" / f"{site}_{n}.npz", content.getvalue())
+            write_whole(self.folder / "examples" / f"{checked_site_name(site)}_{n}.npz", content.getvalue())
 
     def write_look(self, site: str, picture: Any) -> None:
         """Write ``looks/<site>.png``."""
         content = BytesIO()
         Image.fromarray(picture).save(content, "PNG")
-        write_whole(self.folder / "looks" / f"{site}.png", content.getvalue())
+        write_whole(self.folder / "looks" / f"{checked_site_name(site)}.png", content.getvalue())
 
     def close(self) -> None:
         """Close what is open."""
         self._rounds.close()
         self._board.close()
+
+    def _reopened(self, since: int) -> TextIO:
+        """``rounds.csv`` with the rows of rounds up to ``since``, to append to."""
+        rows = [row for row in self._rows() if int(row[0]) <= since]
+        write_whole(self.folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        return (self.folder / "rounds.csv").open("a", newline="", encoding="utf-8")
 
     def _rows(self) -> list[list[str]]:
         return _table(self.folder / "rounds.csv", ROUNDS)

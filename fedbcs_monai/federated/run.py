@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from fedbcs_monai.federated.journal import Journal, claim_folder, clear_run, env
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, digest_model, write_model
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Ask, Broadcast, State, Update
+from fedbcs_monai.messages import Broadcast, Carry, State, Update
 from fedbcs_monai.tensors import Tensors, under
 
 NOBODY: Callable[[], Mapping[str, Tensors]] = dict
@@ -60,7 +60,7 @@ class Run:
         """The folder of the checkpoints."""
         return self.journal.folder / "checkpoints"
 
-    def rounds(self, aggregator: Aggregator, ask: Ask, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
+    def rounds(self, aggregator: Aggregator, ask: Carry, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
         """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
 
         Args:
@@ -68,7 +68,8 @@ class Run:
             ask: carries a broadcast to the sites.
             kept: what every site would go on with, for the checkpoint.
         """
-        aggregator.heard, aggregator.refused = self._heard, self.refused
+        aggregator.heard, aggregator.refused, aggregator.repeated = self._heard, self.refused, self._repeated
+        aggregator.history.restore(self.point.history.get("updates", {}))
         keep = self.config["keep_checkpoints"]
         saved = self.point.state.round
         if self._settled():
@@ -78,6 +79,7 @@ class Run:
                 history = dict(self.point.history)
                 if state.round % self.config["evaluate_every"] == 0 or state.round == self.config["rounds"]:
                     history |= self._select(state, history, aggregator.evaluate(ask), kept)
+                history["updates"] = aggregator.history.plain()
                 history["seconds"] = time.perf_counter() - self.began
                 self.point = Checkpoint(state, kept(), history)
                 if state.round % self.config["checkpoint_every"] == 0:
@@ -150,6 +152,10 @@ class Run:
         """Note what a site sent and why it is not believed."""
         self.journal.refuse(broadcast.round, broadcast.task, site, reason)
         self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
+
+    def _repeated(self, round: int, sites: Sequence[str]) -> None:
+        self.journal.forget_after(round - 1)
+        self.watch.note(f"round {round} is asked for again: {', '.join(sites)} far from the other sites")
 
     def _select(
         self,

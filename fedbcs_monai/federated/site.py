@@ -1,6 +1,7 @@
 """Site: answer a broadcast, evaluate weights."""
 
 import hashlib
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 
 from fedbcs_monai.evaluation.familiarity import QUESTIONS, told
 from fedbcs_monai.federated.compute import Compute
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.messages import Broadcast, Moment, Update
 from fedbcs_monai.methods.base import Batch, Local, Method
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
@@ -74,17 +75,22 @@ class Site:
     memory: dict[str, Tensor] = field(default_factory=dict)
     private: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
+    _before: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _answered: Moment | None = field(default=None, init=False, repr=False)
 
     def answer(self, method: Method, received: Broadcast) -> Update:
         """Do what the broadcast asks for: ``evaluate``, one of `QUESTIONS`, or the method's function of that name."""
+        self.go_back(received.refused)
         if received.task == "evaluate":
-            return Update(self.name, self.cases, {}, {}, self.evaluate(received.weights))
+            return Update(self.name, self.cases, {}, {}, plain_numbers(self.evaluate(received.weights)))
         if received.task in QUESTIONS:
             with self._used(received.weights):
                 styles = self.styles(self.network)
-            return Update(self.name, self.cases, {}, *told(received.task, styles, received.shared))
+            tensors, numbers = told(received.task, styles, received.shared)
+            return Update(self.name, self.cases, {}, tensors, plain_numbers(numbers))
         if received.task not in method.tasks:
             raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
+        self._before, self._answered = self.state(), received.moment
         started = time.perf_counter()
         torch.manual_seed(seed_of(self.seed, received.round, self.name))
         self.network.load_state_dict({**received.weights, **self.private})
@@ -112,7 +118,8 @@ class Site:
         self.private = {name: weights.pop(name) for name in sorted(method.private(self.network))}
         self.moments = {} if self.reset_optimizer else moments_of(optimizer)
         metrics = {name: float(total) / max(local.steps, 1) for name, total in local.terms.items()}
-        return Update(self.name, self.cases, weights, shared, {**metrics, "seconds": time.perf_counter() - started})
+        metrics["seconds"] = time.perf_counter() - started
+        return Update(self.name, self.cases, weights, shared, plain_numbers(metrics))
 
     def evaluate(self, weights: Tensors) -> dict[str, float]:
         """The site's scores of some weights, under its private tensors."""
@@ -129,6 +136,12 @@ class Site:
         self.memory = under("memory", state)
         self.private = under("private", state)
         self.moments = under("moments", state)
+        self._before, self._answered = {}, None
+
+    def go_back(self, refused: Mapping[str, Moment]) -> None:
+        """If the server refused the last answer, be as this site was before it; else what was wrong would stay."""
+        if self._answered is not None and refused.get(self.name) == self._answered:
+            self.restore(self._before)
 
     @contextmanager
     def _used(self, weights: Tensors) -> Iterator[None]:
@@ -142,6 +155,11 @@ class Site:
         for batch in self.batches(seed):
             yield self.compute.batch(batch)
             self.heard(steps())
+
+
+def plain_numbers(numbers: Mapping[str, float]) -> dict[str, float]:
+    """Numbers as a server takes them; one that is not finite, as a loss in half precision may be, is left out."""
+    return {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
 
 
 def moments_of(optimizer: Optimizer) -> dict[str, Tensor]:

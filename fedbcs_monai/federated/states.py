@@ -2,17 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from fedbcs_monai.files import sweep
+from fedbcs_monai.messages import Moment
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
-
-
-class Moment(NamedTuple):
-    """A point in a run: the so manyth exchange of a round. A round of most methods has one."""
-
-    round: int
-    exchange: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +46,10 @@ class States:
         for other in self._moments():
             if other > moment or (other.round < moment.round and other not in needed):
                 self._file(other).unlink()
+
+    def forget(self, moment: Moment) -> None:
+        """Drop the state after an exchange whose answer was refused, so that the site goes on from the one before."""
+        self._file(moment).unlink(missing_ok=True)
 
     def _moments(self) -> list[Moment]:
         return [Moment(*map(int, path.stem.split("_"))) for path in self.folder.glob("*_*.safetensors")]

@@ -17,6 +17,7 @@ from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.setup import build_network, compute_of
 from fedbcs_monai.federated.trust import LOCAL, load_travelled
 from fedbcs_monai.files import check_sum
+from fedbcs_monai.names import checked_site_name
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 
@@ -165,7 +166,7 @@ def _unfit(weights: Path, error: Exception) -> UserError:
 
 
 def _private_file(weights: Path, site: str) -> Path:
-    return weights.parent / "sites" / weights.stem / f"{site}.safetensors"
+    return weights.parent / "sites" / weights.stem / f"{checked_site_name(site)}.safetensors"
 
 
 def find_weights(model: Path, which: str = "selected") -> Path:

@@ -28,10 +28,12 @@ class Parcel(NamedTuple):
     Args:
         shape: with -1 for any number.
         needed: whether every site sends it. What belongs to a class is not: a site without the class has none.
+        dtype: of its numbers.
     """
 
     shape: tuple[int, ...]
     needed: bool = False
+    dtype: torch.dtype = torch.float32
 
 
 @dataclass

@@ -63,7 +63,7 @@ def test_what_is_no_vector_and_no_matrix_is_refused():
     known, refused = learnt(CASES, longer)
     assert list(known) == ["A"]
     assert refused[0][0] == "B"
-    assert "not (n,) of floats" in refused[0][1]
+    assert "not (n,) float32" in refused[0][1]
 
 
 def test_sites_with_too_few_cases_are_not_known_and_without_any_the_second_question_is_not_asked():

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.drivers.flare.failures import HEADER, Failure
-from fedbcs_monai.drivers.flare.filters import objection_to_filters, one_line, reason_in
+from fedbcs_monai.drivers.flare.filters import objection_to_filters, reason_in
 from fedbcs_monai.drivers.flare.layout import EXPERIMENT, RESULTS
 from fedbcs_monai.drivers.flare.messages import model_of, post_of, stored
 from fedbcs_monai.drivers.flare.post import post_broadcast, read_update
@@ -31,7 +31,6 @@ from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.evaluation.tables import mean_of
 from fedbcs_monai.federated.aggregator import Aggregator
 from fedbcs_monai.federated.familiar import learn_familiarity
-from fedbcs_monai.federated.guards import NUMBERS
 from fedbcs_monai.federated.journal import copy_run
 from fedbcs_monai.federated.known import write_familiarity
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
@@ -41,7 +40,8 @@ from fedbcs_monai.federated.traffic import size_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, write_model
 from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Ask, Broadcast, State, Update
+from fedbcs_monai.messages import Broadcast, Carry, State, Unreadable, Update, read_or_refuse
+from fedbcs_monai.names import checked_site_name, is_site_name, shortened
 from fedbcs_monai.tensors import write_tensors
 
 COLLECT_S = 1.0
@@ -95,7 +95,6 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._clients: dict[str, str] = {}  # from a client to the site that it speaks for
         self._counts: dict[str, dict[str, int]] = {}  # from a site to its cases in each part
         self._registered: set[str] = set()  # every client that has been there
-        self._asked = (0, -1)  # the round of the last question and its number there
         self._fetched: set[str] = set()  # clients that have fetched the question that is out
         self._absent: set[str] = set()  # clients that did not answer the last question that they were asked
         self._refused: dict[str, str] = {}  # from a client to why its answer to the question that is out is not taken
@@ -141,21 +140,17 @@ class FederatedController(ModelController):  # type: ignore[misc]
 
     # Asking.
 
-    def _ask(self, broadcast: Broadcast) -> Iterator[Update]:
+    def _ask(self, broadcast: Broadcast) -> Iterator[Update | Unreadable]:
         """Carry a broadcast to the sites; their updates, sorted by site name, are let go of one by one."""
         targets = self._targets(broadcast.task)
         if len(targets) < self.min_responses:
             raise UserError(
                 f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer; {GO_ON}"
             )
-        exchange = 0
-        if broadcast.task not in NUMBERS:
-            exchange = self._asked[1] + 1 if self._asked[0] == broadcast.round else 0
-            self._asked = (broadcast.round, exchange)
-        came: dict[str, Update] = {}
+        came: dict[str, Update | Unreadable] = {}
         self._fetched, self._refused = set(), {}
         self.broadcast_model(
-            model_of(post_broadcast(broadcast, exchange, self._selected)),
+            model_of(post_broadcast(broadcast, self._selected)),
             broadcast.task,
             targets,
             self.min_responses,
@@ -182,27 +177,28 @@ class FederatedController(ModelController):  # type: ignore[misc]
             self.warning(f"{_of(broadcast)}: goes on without {', '.join(names)}")
         return _in_order(came)
 
-    def _accept(self, model: FLModel, came: dict[str, Update]) -> bool:
-        """Take an answer that is of the site that its client speaks for, and that its filters have left whole."""
-        client = model.meta["client_name"]
-        if objected := objection_to_filters(model) or reason_in(model):
-            self._refused[client] = objected
-            return False
-        try:
-            update = read_update(post_of(model))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            self._refused[client] = one_line(f"its answer cannot be read ({type(error).__name__}: {error})")
-            return False
-        update = replace(update, weights=stored(update.weights), shared=stored(update.shared))
-        if objected := objection_to_name(self._clients, client, update.site):
-            self.error(f"{objected}; its answer is not taken")
-            self._refused[client] = objected
-            return False
-        self._clients[client] = update.site
-        came[client] = update
-        return True
+    def _accept(self, model: FLModel, came: dict[str, Update | Unreadable]) -> bool:
+        """Take an answer that is of the site that its client speaks for, and that its filters have left whole.
 
-    def _wait(self, targets: Sequence[str], came: Mapping[str, Update]) -> None:
+        NVFlare says who the client is. What is not taken is refused as any other answer is.
+        """
+        client = model.meta["client_name"]
+        site = self._clients.get(client, client)
+        if objected := objection_to_filters(model) or reason_in(model):
+            came[client] = Unreadable(site, objected)
+            return False
+        answer = read_or_refuse(site, lambda: _update_of(model))
+        if isinstance(answer, Update):
+            others = {other.name for other in self.engine.get_clients()} - {client}
+            if objected := objection_to_name(self._clients, client, answer.site, others):
+                self.error(f"{objected}; its answer is not taken")
+                self._refused[client] = objected
+                return False
+            self._clients[client] = answer.site
+        came[client] = answer
+        return isinstance(answer, Update)
+
+    def _wait(self, targets: Sequence[str], came: Mapping[str, Update | Unreadable]) -> None:
         """Until the question is settled.
 
         Enough having answered, nobody waits for a site that is gone: that NVFlare holds for dead, or that did not
@@ -284,13 +280,17 @@ class FederatedController(ModelController):  # type: ignore[misc]
         state = State(self._selected, load_file(selected), {})
         write_familiarity(selected, learn_familiarity(replace(aggregator, state=state), self._ask))
 
-    def _keeping(self, aggregator: Aggregator) -> Ask:
+    def _keeping(self, aggregator: Aggregator) -> Carry:
         """Ask, and keep the networks that the sites trained in the newest round, for `_cross_site`."""
 
-        def ask(broadcast: Broadcast) -> Iterator[Update]:
+        def ask(broadcast: Broadcast) -> Iterator[Update | Unreadable]:
             for update in self._ask(broadcast):
-                if broadcast.task == "train" and aggregator.objection(broadcast, update) is None:
-                    write_tensors(self._local / f"{update.site}.safetensors", update.weights)
+                if (
+                    isinstance(update, Update)
+                    and broadcast.task == "train"
+                    and aggregator.rejection_reason(broadcast, update) is None
+                ):
+                    write_tensors(self._local / f"{checked_site_name(update.site)}.safetensors", update.weights)
                 yield update
 
         return ask
@@ -344,7 +344,14 @@ def failure_in(code: str, name: object) -> Failure | None:
     return Failure.FILTER if code == ReturnCode.TASK_RESULT_FILTER_ERROR else Failure.of(name)
 
 
-def objection_to_name(clients: Mapping[str, str], client: str, site: object) -> str | None:
+def _update_of(model: FLModel) -> Update:
+    update = read_update(post_of(model))
+    return replace(update, weights=stored(update.weights), shared=stored(update.shared))
+
+
+def objection_to_name(
+    clients: Mapping[str, str], client: str, site: object, certified: Set[str] = frozenset()
+) -> str | None:
     """Why a client cannot speak for a site; None if it can.
 
     >>> objection_to_name({"a": "Alder"}, "b", "Alder")
@@ -354,11 +361,14 @@ def objection_to_name(clients: Mapping[str, str], client: str, site: object) -> 
         clients: from a client, which its certificate names, to the site that it has spoken for so far.
         client: who has answered.
         site: for whom it says it speaks.
+        certified: the other clients. A name that is another's is not free, even before that one has spoken.
     """
-    if not isinstance(site, str):
-        return f"{client} says that its name is {site!r}"
+    if not isinstance(site, str) or not is_site_name(site):
+        return f"{client} says that its name is {shortened(site)}"
     if clients.get(client, site) != site:
         return f"{client} was {clients[client]} and now says it is {site}"
+    if site in certified:
+        return f"{client} says it is {site}, as the certificate of another client says"
     others = [other for other, spoken in clients.items() if spoken == site and other != client]
     return f"{client} says it is {site}, as {others[0]} does" if others else None
 
@@ -377,7 +387,7 @@ def scores_in(update: Update) -> list[CaseScore]:
     ]
 
 
-def _in_order(came: dict[str, Update]) -> Iterator[Update]:
+def _in_order(came: dict[str, Update | Unreadable]) -> Iterator[Update | Unreadable]:
     for client in sorted(came, key=lambda client: came[client].site):
         yield came.pop(client)
 

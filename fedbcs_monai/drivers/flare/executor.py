@@ -25,6 +25,7 @@ from fedbcs_monai.drivers.flare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.drivers.flare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
+from fedbcs_monai.names import checked_site_name
 
 
 class SiteExecutor(Executor):  # type: ignore[misc]
@@ -101,10 +102,10 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         self._folder = Path(workspace.get_run_dir(fl_ctx.get_job_id())) / "post"
         try:
             site, run = read_site_file(Path(workspace.get_root_dir())), checked_run_id(self.run_id)
+            name = checked_site_name(site.name or fl_ctx.get_identity_name())
         except UserError as error:
             self.log_error(fl_ctx, str(error), fire_event=False)
             return
-        name = site.name or fl_ctx.get_identity_name()
         settings = {
             "config": str(Path(workspace.get_app_config_dir(fl_ctx.get_job_id())) / EXPERIMENT),
             "allow": site.allow,

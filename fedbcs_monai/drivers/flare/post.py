@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 
 from fedbcs_monai.files import whole
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.messages import Broadcast, Moment, Update
 from fedbcs_monai.tensors import Tensors, prefixed, save, under
 
 
@@ -24,22 +24,24 @@ class Post(NamedTuple):
     tensors: Tensors
 
 
-def post_broadcast(broadcast: Broadcast, exchange: int = 0, selected: int = 0) -> Post:
+def post_broadcast(broadcast: Broadcast, selected: int = 0) -> Post:
     """A broadcast on its way.
 
     Args:
         broadcast: what the sites shall do.
-        exchange: the number of earlier questions of this round.
         selected: the round whose model is the best so far; 0: none is.
     """
-    head = {"round": broadcast.round, "task": broadcast.task, "exchange": exchange, "selected": selected}
+    head: dict[str, Any] = {"round": broadcast.round, "task": broadcast.task, "exchange": broadcast.exchange}
+    head |= {"refused": {site: list(moment) for site, moment in broadcast.refused.items()}, "selected": selected}
     return Post(head, _filed(broadcast.weights, broadcast.shared))
 
 
 def read_broadcast(post: Post) -> Broadcast:
     """The broadcast that came."""
     weights, shared = under("weights", post.tensors), under("shared", post.tensors)
-    return Broadcast(post.head["round"], weights, shared, post.head["task"])
+    head = post.head
+    refused = {site: Moment(*moment) for site, moment in head["refused"].items()}
+    return Broadcast(head["round"], weights, shared, head["task"], head["exchange"], refused)
 
 
 def post_update(update: Update) -> Post:

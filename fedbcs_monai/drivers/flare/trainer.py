@@ -18,8 +18,8 @@ from typing import IO, Any
 from fedbcs_monai.drivers.flare.post import Post, post_update, read_broadcast, read_post, write_post
 from fedbcs_monai.drivers.monai_client import FederatedClient, pack_broadcast, unpack_update
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.guards import NUMBERS
 from fedbcs_monai.federated.trust import check_job, job_trust
+from fedbcs_monai.federated.validation import NUMBERS
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def client_of(settings: Mapping[str, Any]) -> FederatedClient:
 def answer(client: FederatedClient, question: Post) -> Post:
     """Put a question to the site."""
     exchange = pack_broadcast(read_broadcast(question))
-    exchange |= {"exchange": question.head["exchange"], "selected": question.head["selected"]}
+    exchange["selected"] = question.head["selected"]
     if question.head["task"] in NUMBERS:
         return post_update(unpack_update(client.evaluate(exchange)))
     client.train(exchange)

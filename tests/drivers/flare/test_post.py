@@ -13,7 +13,7 @@ from fedbcs_monai.drivers.flare.post import (
     read_update,
     write_post,
 )
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.messages import Broadcast, Moment, Update
 
 WEIGHTS = {"a.weight": torch.rand(3, 2), "a.count": torch.tensor(7), "b": torch.rand(2, 3, 4, 4)}
 SHARED = {"decoder/1": torch.rand(5), "half": torch.rand(2).half()}
@@ -32,9 +32,12 @@ def same(found, wanted):
 
 
 def test_a_broadcast_comes_as_it_went(tmp_path):
-    post = sent(post_broadcast(Broadcast(3, WEIGHTS, SHARED, "gradients"), exchange=1, selected=2), tmp_path)
+    post = sent(
+        post_broadcast(Broadcast(3, WEIGHTS, SHARED, "gradients", 1, {"Alder": Moment(2, 0)}), selected=2), tmp_path
+    )
     found = read_broadcast(post)
-    assert (found.round, found.task, post.head["exchange"], post.head["selected"]) == (3, "gradients", 1, 2)
+    assert (found.round, found.task, found.exchange, post.head["selected"]) == (3, "gradients", 1, 2)
+    assert found.refused == {"Alder": Moment(2, 0)}
     same(found.weights, WEIGHTS)
     same(found.shared, SHARED)
 
