@@ -153,7 +153,7 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
         ({"sweep": {"training": "fedbcs"}}, "sweep: lacks key, values"),
         ({"sweep": {"training": "fedbcs", "key": "method::tau", "values": 3}}, "sweep: `values` must be a list"),
         ({"methods": ["a/b.yaml"]}, "methods: 'a/b.yaml' names a folder, so it is text without slashes"),
-        ({"trainings": {"fedavg": {"label": 10}}}, "trainings: fedavg: `label` must be text, got 10"),
+        ({"trainings": {"fedavg": {"label": [10]}}}, "trainings: fedavg: `label` must be text, got ['10']"),
         (
             {"methods": ["fedavg", "b"], "trainings": {"b": {"experiment": "fedavg", "overrides": {"rounds": 9}}}},
             "tasks: nuclei: fedavg and b are both called 'FedAvg'; give one a `label`",
