@@ -271,7 +271,10 @@ class _Checker:
         if not kind.fits(value):
             if isinstance(value, str):
                 _check_text(value, where)
-            raise self.refused(where, f"{value!r} (this argument of {target} takes {kind.said})", target)
+            said = self.trust.remedy.format(target=target)
+            raise UserError(
+                f"{where}: {target} takes {kind.said} here, got {value!r}; mend it, or if you trust it, {said}"
+            )
 
     def anything(self, value: Any, where: str) -> None:
         """Check an argument of what is trusted: any value, and components that are permitted themselves."""

@@ -26,7 +26,7 @@ CROPS = {
 }  # fmt: skip
 
 WRONG = [
-    ("nuclei_fedavg", ["--optimizer::lr", "abc"], "optimizer::lr: 'abc'"),
+    ("nuclei_fedavg", ["--optimizer::lr", "abc"], "optimizer::lr: torch.optim.SGD takes numbers"),
     ("nuclei_fedavg", ["--network_def::in_channels", "1"], "in_channels is 1, and a sample has 3 channels"),
     ("nuclei_fedavg", ["--network_def::spatial_dims", "3"], "spatial_dims is 3, and a sample has 2 spatial axes"),
     ("nuclei_fedavg", ["--slicing::count", "5"], "names something inside 'slicing'"),
