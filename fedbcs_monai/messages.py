@@ -82,10 +82,16 @@ class Unreadable:
     reason: str
 
 
+class RefusedError(Exception):
+    """What speaks against an answer while it is read, in words that are fit to be printed."""
+
+
 def read_or_refuse(site: str, read: Callable[[], Update]) -> Update | Unreadable:
     """An update as it is read; whatever goes wrong over that is the sender's fault and nobody else's."""
     try:
         return read()
+    except RefusedError as error:
+        return Unreadable(site, str(error))
     except Exception as error:
         return Unreadable(site, f"its answer cannot be read ({type(error).__name__})")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,15 @@ def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Upda
     )
 
 
-def _read(exchange: ExchangeObject, base: Tensors | None = None) -> Update | Unreadable:
+def _read(exchange: ExchangeObject, base: Tensors) -> Update | Unreadable:
     name = exchange.get("site") if isinstance(exchange, dict) else None
-    return read_or_refuse(str(name), lambda: unpack_update(exchange, base))
+    return read_or_refuse(name if isinstance(name, str) else "", lambda: unpack_update(exchange, base))
+
+
+def _carried(
+    ask: Callable[[ExchangeObject], Iterable[ExchangeObject]], broadcast: Broadcast
+) -> Iterable[Update | Unreadable]:
+    return (_read(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
 
 
 class FederatedClient(ClientAlgo):  # type: ignore[misc]
@@ -315,11 +322,7 @@ class FederatedServer:
         Returns:
             What the sites would be sent next: the new global model and the method's luggage.
         """
-
-        def carry(broadcast: Broadcast) -> Iterable[Update | Unreadable]:
-            return (_read(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
-
-        (state,) = self.aggregator.rounds(carry, self.aggregator.state.round + 1)
+        (state,) = self.aggregator.rounds(partial(_carried, ask), self.aggregator.state.round + 1)
         return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))
 
     def familiarity(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> dict[str, Known]:
@@ -328,4 +331,4 @@ class FederatedServer:
         Args:
             ask: as for `round`, to be answered by `FederatedClient.evaluate`; twice.
         """
-        return learn_familiarity(self.aggregator, lambda broadcast: map(_read, ask(pack_broadcast(broadcast))))
+        return learn_familiarity(self.aggregator, lambda broadcast: _carried(ask, broadcast))

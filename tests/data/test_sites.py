@@ -1,12 +1,16 @@
 """Site lists: what is written is read, and what is unsound is refused with a way out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedbcs_monai.data.sites import Case, SiteData, read_sites, sha256, verify, write_sites
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.names import checked_site_name, is_site_name
 
 
 def make_site(root: Path, name: str = "north", splits: tuple[str, ...] = ("train", "val", "test")) -> SiteData:
@@ -163,3 +167,37 @@ def test_a_failed_write_leaves_the_old_list(tmp_path, monkeypatch, listed):
 def test_sites_of_one_list_share_a_root(tmp_path):
     with pytest.raises(UserError, match="share one root"):
         write_sites(tmp_path / "sites.json", [make_site(tmp_path / "a"), make_site(tmp_path / "b", "south")], "nuclei")
+
+
+UNSAFE = ("../evil", "/evil", "a/b", "a\\b", "a\nb", "a" * 101, "", ".", "a.", "=1", "\u202eevil")
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_name_that_cannot_be_a_file_is_refused_where_a_list_is_written_and_read(listed, tmp_path, name):
+    path, content = listed
+    content["sites"][0]["name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="its name is not one; use up to 100 letters") as error:
+        read_sites(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="its name is not one; use up to 100 letters"):
+        write_sites(tmp_path / "other.json", [replace(make_site(tmp_path / "more"), name=name)], "task")
+
+
+def test_names_that_differ_in_case_alone_are_refused(tmp_path):
+    sites = [replace(make_site(tmp_path, folder), name=name) for folder, name in (("a", "North"), ("b", "north"))]
+    with pytest.raises(UserError, match="sites 'North', 'north' differ in case alone"):
+        write_sites(tmp_path / "sites.json", sites, "task")
+
+
+@settings(deadline=None)
+@given(st.text(max_size=120))
+def test_a_site_name_is_one_file_in_its_folder_and_one_line(name):
+    if is_site_name(name):
+        path = Path("folder") / f"{name}.safetensors"
+        assert (path.parent, path.stem) == (Path("folder"), name)
+        assert name.isprintable()
+        assert len(f".{path.name}.part".encode()) < 255
+    else:
+        with pytest.raises(UserError):
+            checked_site_name(name)

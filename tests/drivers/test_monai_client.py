@@ -25,7 +25,7 @@ from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.checkpoint import read_checkpoint
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.messages import Broadcast, Moment, Update
 
 SITES = ("Alder", "Birch", "Cedar")
 METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
@@ -313,3 +313,44 @@ def test_a_client_refuses_weights_that_are_not_whole(tiny, tmp_path):
 
 def test_every_key_of_a_run_has_a_value_in_the_bundle_and_the_federation():
     assert load_config(["bundle/configs/train.json", "configs/federation.yaml"])["device"] == "auto"
+
+
+@pytest.mark.parametrize("states", [None, "states"], ids=["in memory", "on disk"])
+def test_a_client_whose_answer_was_refused_goes_on_from_before_it(states, tiny, tmp_path):
+    """However often it is told; and one that is told of an older answer keeps the newer."""
+    config = tiny("nuclei_scaffold")
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    told, away = (
+        a_client(config, tmp_path, states=tmp_path / states / name if states else None) for name in ("told", "away")
+    )
+    for client in (told, away):
+        client.train(asked(server, 1))
+    told.train(asked(server, 2))
+    refused = {"Alder": Moment(2, 0)}
+    told.evaluate(asked(server, 2, task="evaluate", refused=refused))
+    told.train(asked(server, 3, refused=refused))
+    away.train(asked(server, 3))
+    same(told.get_weights().weights, away.get_weights().weights)
+    for client in (told, away):
+        client.train(asked(server, 4, refused={"Alder": Moment(2, 0)}))
+    same(told.site.state(), away.site.state())
+    same(told.get_weights().weights, away.get_weights().weights)
+
+
+def test_an_answer_that_cannot_be_read_is_refused_and_the_rest_goes_on(tiny, tmp_path):
+    config = tiny()
+    refused = []
+    server = FederatedServer(*bundle_of(config, tmp_path), refused=lambda *what: refused.append(what))
+    good = a_client(config, tmp_path)
+
+    def ask(exchange):
+        good.train(exchange)
+        yield good.get_weights()
+        yield ExchangeObject(weights={})
+        yield None
+
+    same(server.round(ask).weights, good.get_weights().weights)
+    assert [reason for _, reason in refused] == [
+        "its answer cannot be read (KeyError)",
+        "its answer cannot be read (TypeError)",
+    ]

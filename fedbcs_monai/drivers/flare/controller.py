@@ -40,7 +40,7 @@ from fedbcs_monai.federated.traffic import size_bytes
 from fedbcs_monai.federated.trained import WEIGHTS, write_model
 from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.federated.watch import Watch
-from fedbcs_monai.messages import Broadcast, Carry, State, Unreadable, Update, read_or_refuse
+from fedbcs_monai.messages import Broadcast, Carry, RefusedError, State, Unreadable, Update, read_or_refuse
 from fedbcs_monai.names import checked_site_name, is_site_name, shortened
 from fedbcs_monai.tensors import write_tensors
 
@@ -184,9 +184,6 @@ class FederatedController(ModelController):  # type: ignore[misc]
         """
         client = model.meta["client_name"]
         site = self._clients.get(client, client)
-        if objected := objection_to_filters(model) or reason_in(model):
-            came[client] = Unreadable(site, objected)
-            return False
         answer = read_or_refuse(site, lambda: _update_of(model))
         if isinstance(answer, Update):
             others = {other.name for other in self.engine.get_clients()} - {client}
@@ -345,6 +342,8 @@ def failure_in(code: str, name: object) -> Failure | None:
 
 
 def _update_of(model: FLModel) -> Update:
+    if objected := objection_to_filters(model) or reason_in(model):
+        raise RefusedError(objected)
     update = read_update(post_of(model))
     return replace(update, weights=stored(update.weights), shared=stored(update.shared))
 

@@ -18,6 +18,10 @@ def test_a_client_speaks_for_one_site_and_for_no_others():
     assert objection_to_name(known, "site-1", "Alder") is None
     assert objection_to_name(known, "site-3", "Cedar") is None
     assert objection_to_name(known, "site-3", "Alder") == "site-3 says it is Alder, as site-1 does"
+    assert objection_to_name(known, "site-3", "site-4", {"site-4"}) == (
+        "site-3 says it is site-4, as the certificate of another client says"
+    )
+    assert objection_to_name(known, "site-3", "../evil") == "site-3 says that its name is '../evil'"
     assert objection_to_name(known, "site-2", "Cedar") == "site-2 was Birch and now says it is Cedar"
 
 
