@@ -10,7 +10,9 @@ import pytest
 
 from fedbcs_monai.federated.planning import Choice, read_suite
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SMALL = ("--network_def::features", "[8, 8, 16, 16, 16]", "--batch_size", "2", "--device", "cpu")
 QUICK = {"fedbcs train": SMALL, "fedbcs benchmark": (*SMALL, "--rounds", "2", "--seeds", "0"), "pytest": ("-q",)}
 """So that a command of a document takes seconds."""
@@ -21,9 +23,26 @@ def blocks(text, *languages):
     return [block for language, block in found if language in languages]
 
 
+def anchors(path):
+    """The names of the headings of a page, as Markdown on a web page spells them."""
+    prose = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_of_a_page_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
 @pytest.fixture(scope="module")
 def page():
-    return (DOCS / "add_a_method.md").read_text(encoding="utf-8")
+    return (DOCS / "how-to" / "add_a_method.md").read_text(encoding="utf-8")
 
 
 def test_a_method_takes_at_most_60_lines(page):

@@ -111,7 +111,7 @@ def _demo(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "demo",
         "made-up sites, FedAvg against FedBCS, and a report: no data needed, at most five minutes on two cores",
     )
-    demo.add_argument("--task", choices=["nuclei", "prostate"], default="nuclei", help="default: nuclei")
+    demo.add_argument("--task", choices=["nuclei", "prostate"], default="prostate", help="default: prostate")
     demo.add_argument("-o", "--output", type=Path, default=None, help="folder (default: fedbcs-demo-TASK)")
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--rounds", type=int, default=None, help="federated rounds (default: what fits five minutes)")
@@ -217,7 +217,7 @@ def _flare(commands: "argparse._SubParsersAction[_Parser]") -> None:
         commands,
         "flare",
         "run a federation with NVFlare: simulate it, or export, submit, watch, fetch and resume a job",
-        epilog="`fedbcs flare ACTION --help` explains an action; docs/nvflare.md walks through a consortium.",
+        epilog="`fedbcs flare ACTION --help` explains an action; docs/how-to/nvflare.md walks through a consortium.",
     )
     actions = flare.add_subparsers(dest="action", required=True, metavar="ACTION")
     simulate = _command(actions, "simulate", "train in NVFlare's simulator, every site in processes of its own")

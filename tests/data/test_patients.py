@@ -48,7 +48,7 @@ def test_numbering_is_not_taken_for_patients(files):
     assert alike(files.split()) == {}
 
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "nvflare.md"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "how-to" / "nvflare.md"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its commands are for a shell")
