@@ -7,6 +7,7 @@ from pathlib import Path
 import fedbcs_monai
 
 FLOORS = {
+    "__main__": 7,
     "cli": 6,
     **dict.fromkeys(["drivers", "clinical", "report"], 5),
     "federated": 4,

@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("train", "benchmark", "flare"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.command is None:
+        parser.print_help()
+        return 0
     options.overrides = rest
     _hush()
     try:
@@ -85,7 +88,7 @@ def _parser() -> _Parser:
         epilog="`fedbcs COMMAND --help` explains a command. Start with `fedbcs demo`.",
     )
     parser.add_argument("--version", action="version", version=f"fedbcs {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _demo(commands)
     _sites(commands)
     _train(commands)

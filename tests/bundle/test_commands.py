@@ -16,7 +16,7 @@ from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.data.synthetic import synthesise
 
 PROGRAMS = {
-    "fedbcs": [sys.executable, "-c", "import sys; from fedbcs_monai.cli import main; sys.exit(main())"],
+    "fedbcs": [sys.executable, "-m", "fedbcs_monai"],
     "python": [sys.executable],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone"],
 }

@@ -1,12 +1,16 @@
 """The command line: exit codes, messages, and what a newcomer types."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import fedbcs_monai
 from fedbcs_monai.cli import main
 from fedbcs_monai.cli.train import overrides_of
 from fedbcs_monai.drivers.simulate import train
@@ -30,6 +34,22 @@ def test_every_command_explains_itself(command, capsys):
         main([command, "--help"])
     assert stop.value.code == 0
     assert command in capsys.readouterr().out
+
+
+def test_no_command_at_all_is_answered_with_the_help(capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "fedbcs demo" in said
+    assert all(command in said for command in COMMANDS)
+
+
+def test_the_package_is_the_command_without_a_name_on_the_path(tmp_path):
+    command = [sys.executable, "-m", "fedbcs_monai"]
+    named = {**os.environ, "PATH": "", "PYTHONPATH": str(Path(fedbcs_monai.__file__).parents[1])}
+    done = subprocess.run([*command, "--version"], cwd=tmp_path, env=named, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"fedbcs {fedbcs_monai.__version__}\n")
+    done = subprocess.run([*command, "sites", "nowhere"], cwd=tmp_path, env=named, capture_output=True, text=True)
+    assert done.returncode == 2
 
 
 def test_help_for_training_names_every_key(capsys):

@@ -39,7 +39,7 @@ def test_a_process_beside_another_release_says_so(with_another, module):
 
 
 def test_a_command_beside_another_release_is_one_line(with_another, tmp_path):
-    command = [sys.executable, "-c", "import sys; from fedbcs_monai.cli import main; sys.exit(main(sys.argv[1:]))"]
+    command = [sys.executable, "-m", "fedbcs_monai"]
     ended = subprocess.run(
         [*command, "flare", "status", str(tmp_path)], env=with_another, capture_output=True, text=True
     )
