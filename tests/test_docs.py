@@ -1,5 +1,7 @@
 """What a document tells one to type does what the document says."""
 
+import csv
+import importlib.util
 import os
 import re
 import shutil
@@ -72,16 +74,39 @@ def test_a_method_goes_from_nothing_to_a_row(page, nuclei_sites, tmp_path):
     assert "| FedMoment |" in rows
 
 
-@pytest.mark.parametrize(
-    ("page", "name"),
-    [("results.md", "benchmark_small"), *(("study.md", f"benchmark_{name}") for name in ("small", "shift", "batch"))],
-)
-def test_a_page_of_results_has_every_method_and_bound_of_a_suite(page, name, nuclei_sites, tmp_path):
-    text = (DOCS / page).read_text(encoding="utf-8")
-    (section,) = (part for part in text.split("\n## ")[1:] if f"`{name}`" in part.splitlines()[0])
+SUITES = {"every_level": ["benchmark_small"], "encoder_levels": [f"benchmark_{n}" for n in ("small", "shift", "batch")]}
+
+
+@pytest.mark.parametrize(("state", "name"), [(state, name) for state, names in SUITES.items() for name in names])
+def test_the_data_have_every_method_and_bound_of_a_suite(state, name, nuclei_sites, tmp_path):
     sites = dict.fromkeys(("nuclei", "prostate"), nuclei_sites)
     for plan in read_suite(name, tmp_path, Choice(sites=sites)).tasks:
-        (part,) = (part for part in section.split("\n### ")[1:] if part.lower().startswith(plan.name))
-        table = part.split("Table 1. Foreground Dice, %")[1].split("\n#")[0]
-        rows = {line.split(" | ")[0] for line in table.splitlines()}
-        assert rows >= {f"| {row.label}" for row in (*plan.methods, *plan.bounds)}
+        with (ROOT / "results" / name / state / f"{plan.name}_dice.csv").open(encoding="utf-8") as stream:
+            rows = {row["Method"] for row in csv.DictReader(stream)}
+        assert rows >= {row.label for row in (*plan.methods, *plan.bounds)}
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """The script that makes the tables of the pages of results."""
+    made = importlib.util.spec_from_file_location("pages", ROOT / "benchmarks" / "pages.py")
+    module = importlib.util.module_from_spec(made)
+    made.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["results.md", "study.md"])
+def test_every_table_of_a_page_of_results_is_that_of_the_data(name, pages):
+    text = (DOCS / name).read_text(encoding="utf-8")
+    assert pages.rendered(name, text) == text
+    (before, _), (_, after) = text.split(pages.START), text.split(pages.END)
+    assert not re.search(r"^\|", before + after, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["results.md", "study.md"])
+def test_every_decimal_of_a_page_of_results_is_in_the_data(name):
+    data = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "results").rglob("*.csv")))
+    prose = re.sub(r"^```.*?^```$", "", (DOCS / name).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    numbers = set(re.findall(r"\d+\.\d+", prose))
+    assert len(numbers) > 10
+    assert numbers - set(re.findall(r"\d+\.\d+", data)) == set()
