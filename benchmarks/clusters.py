@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedbcs_monai.config import load_config
-from fedbcs_monai.federated.setup import set_up
-from fedbcs_monai.federated.trained import WEIGHTS
-from fedbcs_monai.messages import Broadcast
+from fedbcs_monai.federated.messages import Broadcast
+from fedbcs_monai.federated.method import Local
 from fedbcs_monai.methods import FedBCS
-from fedbcs_monai.methods.base import Local
 from fedbcs_monai.prototypes.clustering import finch_labels
+from fedbcs_monai.runs.model_io import WEIGHTS
+from fedbcs_monai.runs.setup import set_up
 from fedbcs_monai.tensors import Tensors, read_tensors
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.journal import processor
 from fedbcs_monai.federated.memory import process_bytes
+from fedbcs_monai.runs.writer import processor
 
 PACKAGES = ("fedbcs-monai", "torch", "monai", "numpy", "finch-clust")
 IDLE = 0.3

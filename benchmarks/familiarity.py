@@ -28,15 +28,15 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedbcs_monai.clinical.model import Model, load_model
-from fedbcs_monai.clinical.source import Source
-from fedbcs_monai.clinical.studies import Wanted, find_studies
 from fedbcs_monai.data.sites import read_sites
-from fedbcs_monai.evaluation import familiarity
-from fedbcs_monai.evaluation.familiarity import DISTANCES, STYLES, UNLIKE_SD, distances, known, told, within
-from fedbcs_monai.evaluation.metrics import dice
-from fedbcs_monai.federated.setup import build_segmentation
-from fedbcs_monai.networks.style import Style
+from fedbcs_monai.metrics.masks import dice
+from fedbcs_monai.ood import distance as familiarity
+from fedbcs_monai.ood.distance import DISTANCES, STYLES, UNLIKE_SD, distances, known, told, within
+from fedbcs_monai.ood.style import Style
+from fedbcs_monai.predict.model import Model, load_model
+from fedbcs_monai.predict.source import Source
+from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.runs.setup import build_segmentation
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
 USED = ("image, encoder 0-1", 0.1)

@@ -32,13 +32,13 @@ import torch
 import yaml
 from conditions import close, conditions, finish, script, table
 
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.backends.nvflare.environments import write_project
+from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
-from fedbcs_monai.data.synthetic import synthesise
-from fedbcs_monai.drivers.flare.environments import write_project
-from fedbcs_monai.drivers.flare.recipe import FedBCSRecipe
-from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.demo.synthetic import synthesise
 from fedbcs_monai.federated.memory import process_bytes
 from fedbcs_monai.federated.traffic import size_bytes
 from fedbcs_monai.tensors import read_tensors
@@ -58,7 +58,7 @@ KINDS = {
     "runner_process": "server's job",
     "client_train": "client",
     "worker_process": "client's job",
-    "fedbcs_monai.drivers.flare.trainer": "trainer",
+    "fedbcs_monai.backends.nvflare.trainer": "trainer",
 }
 LARGE = [32, 64, 256, 1536, 3200]
 ADMIN = "admin@nvidia.com"

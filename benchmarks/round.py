@@ -18,19 +18,20 @@ from unittest.mock import patch
 import torch
 from conditions import close, conditions, finish, say, script, table
 
+from fedbcs_monai.backends.local import ask_in_process
 from fedbcs_monai.config import load_config
 from fedbcs_monai.data import Case, SiteData, write_sites
 from fedbcs_monai.data.sites import sha256
-from fedbcs_monai.data.synthetic import SITES, UNSEEN, synthesise
-from fedbcs_monai.drivers.simulate import ask_in_process
+from fedbcs_monai.demo.synthetic import SITES, UNSEEN, synthesise
+from fedbcs_monai.federated import method as base
 from fedbcs_monai.federated import site as site_module
-from fedbcs_monai.federated.aggregator import aggregator_of
-from fedbcs_monai.federated.checkpoint import Checkpoint, write_checkpoint
-from fedbcs_monai.federated.journal import Journal
-from fedbcs_monai.federated.setup import Federation, set_up
-from fedbcs_monai.messages import Broadcast, Update
-from fedbcs_monai.methods import FedBCS, base
+from fedbcs_monai.federated.messages import Broadcast, Update
+from fedbcs_monai.federated.server import aggregator_of
+from fedbcs_monai.methods import FedBCS
 from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.runs.checkpoint import Checkpoint, write_checkpoint
+from fedbcs_monai.runs.setup import Federation, set_up
+from fedbcs_monai.runs.writer import Journal
 
 PARTS = {
     "training": "steps: forward, loss, backward, optimizer",

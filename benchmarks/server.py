@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedbcs_monai.components import build
 from fedbcs_monai.config import load_config
-from fedbcs_monai.messages import State, Update
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedBCS
 from fedbcs_monai.prototypes.clustering import finch_labels
 

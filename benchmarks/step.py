@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from fedbcs_monai.components import build
 from fedbcs_monai.config import load_config
 from fedbcs_monai.federated.memory import keep_freed_memory
-from fedbcs_monai.messages import Broadcast
+from fedbcs_monai.federated.messages import Broadcast
+from fedbcs_monai.federated.method import Batch, Local, Method
 from fedbcs_monai.methods import FedAvg, FedBCS
-from fedbcs_monai.methods.base import Batch, Local, Method
 from fedbcs_monai.methods.fedbcs import BACKGROUND, STREAMS
 from fedbcs_monai.networks import build_segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Products

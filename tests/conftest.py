@@ -12,7 +12,7 @@ from hypothesis import settings
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
-from fedbcs_monai.data.synthetic import UNSEEN, synthesise
+from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")  # a run of the tests depends on nothing but the code

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.bundle import write_bundle
 from fedbcs_monai.cli import main
-from fedbcs_monai.clinical.bundle import write_bundle
 from fedbcs_monai.config import load_config
-from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation.cases import Segmentation
-from fedbcs_monai.federated.trained import load_trained
+from fedbcs_monai.metrics.cases import Segmentation
 from fedbcs_monai.report.runs import read_run
+from fedbcs_monai.runs.model_io import load_trained
 
 
 @pytest.mark.parametrize("experiment", ["nuclei_fedavg", "prostate_fedbcs"])

@@ -13,13 +13,13 @@ import yaml
 
 import fedbcs_monai
 from fedbcs_monai.allowlist import ALLOWLIST, SLOTS
+from fedbcs_monai.backends.monai import FederatedClient, FederatedServer
 from fedbcs_monai.cli.main import main
 from fedbcs_monai.components import Trust, build, permitted
 from fedbcs_monai.config import load_config, plain
-from fedbcs_monai.drivers.monai_client import FederatedClient, FederatedServer
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.trained import load_trained
 from fedbcs_monai.federated.trust import load_job
+from fedbcs_monai.runs.model_io import load_trained
 
 MARKER = "MARKER"
 """Stands for the file that an attack would write."""
@@ -75,7 +75,7 @@ ATTACKS = {
     "parser of MONAI": {"loss": {"_target_": "monai.bundle.ConfigParser", "config": {"x": EXPRESSION}}},
     "partial": {"loss": {"_target_": "functools.partial", "func": EXPRESSION}},
     "writer of ours": {"loss": {"_target_": "fedbcs_monai.files.write_whole", "path": MARKER, "content": ""}},
-    "made-up data": {"loss": {"_target_": "fedbcs_monai.data.synthetic.synthesise", "folder": MARKER}},
+    "made-up data": {"loss": {"_target_": "fedbcs_monai.demo.synthetic.synthesise", "folder": MARKER}},
     "expression as a target": {"loss": {"_target_": EXPRESSION}},
     "component as a target": {"loss": {"_target_": RUN}},
     "list as a target": {"loss": {"_target_": ["os.system"], "command": TOUCH}},

@@ -14,9 +14,9 @@ from fedbcs_monai.cli.train import overrides_of
 from fedbcs_monai.components import build
 from fedbcs_monai.config import find_config, load_config, plain, read_yaml, shipped, value_of
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.setup import build_segmentation, compute_of
 from fedbcs_monai.keys import KEYS
 from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.runs.setup import build_segmentation, compute_of
 
 CONFIGS = shipped() / "configs"
 EXPERIMENTS = sorted(p for p in (CONFIGS / "experiments").glob("*.yaml") if not p.stem.startswith("benchmark_"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fedbcs_monai.federated.planning import Choice, read_suite
+from fedbcs_monai.benchmark.read_plan import Choice, read_suite
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -7,24 +7,32 @@ from pathlib import Path
 import fedbcs_monai
 
 FLOORS = {
-    "__main__": 7,
-    "cli": 6,
-    **dict.fromkeys(["drivers", "clinical", "report"], 5),
-    "federated": 4,
-    "methods": 3,
-    **dict.fromkeys(["networks", "losses", "prototypes", "data", "evaluation"], 2),
-    "messages": 1,
-    **dict.fromkeys(["tensors", "config", "names", "pages"], 0),
+    "__main__": 13,
+    "cli": 12,
+    "benchmark": 11,
+    **dict.fromkeys(["bundle", "report"], 10),
+    **dict.fromkeys(["predict", "backends"], 9),
+    "ood.file": 8,
+    "runs": 7,
+    "ood": 6,
+    "federated": 5,
+    "methods": 4,
+    **dict.fromkeys(["federated.method", "ood.style"], 3),
+    **dict.fromkeys(["networks", "losses", "prototypes", "data", "metrics", "demo"], 2),
+    **dict.fromkeys(["federated.messages", "ood.distance"], 1),
+    **dict.fromkeys(["tensors", "config", "names", "html"], 0),
     **dict.fromkeys(["components", "files"], -1),
     **dict.fromkeys(["allowlist", "errors", "keys", "version"], -2),
 }
+"""Of rooms, and of the modules of a room that stand lower than the rest of it."""
+
 PLACES = {
-    "monai.fl": ("drivers/monai_client.py",),
-    "nvflare": ("drivers/flare/",),
+    "monai.fl": ("backends/monai.py",),
+    "nvflare": ("backends/nvflare/",),
     "finch": ("prototypes/clustering.py",),
-    **dict.fromkeys(["itk", "nibabel"], ("clinical/", "data/")),
-    **dict.fromkeys(["pydicom", "highdicom"], ("clinical/dicom/",)),
-    "tifffile": ("clinical/region/",),
+    **dict.fromkeys(["itk", "nibabel"], ("predict/", "data/", "demo/")),
+    **dict.fromkeys(["pydicom", "highdicom"], ("predict/dicom/",)),
+    "tifffile": ("predict/large_image/",),
 }
 
 
@@ -43,8 +51,14 @@ def imports() -> Iterator[tuple[str, str]]:
                 yield from ((path.relative_to(package).as_posix(), name) for name in names)
 
 
+def place_of(module: str) -> str:
+    """The module itself where it has a floor of its own, else its room."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in FLOORS else parts[0]
+
+
 def points_down(file: str, name: str) -> bool:
-    mine, other = file.split("/")[0].removesuffix(".py"), name.split(".")[1]
+    mine, other = place_of(file.removesuffix(".py").replace("/", ".")), place_of(name.partition(".")[2])
     return mine == other or FLOORS[other] < FLOORS[mine]
 
 

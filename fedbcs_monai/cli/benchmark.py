@@ -6,24 +6,25 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.cli.voice import Entry, Quiet, voice
-from fedbcs_monai.data import Samples
-from fedbcs_monai.drivers.benchmark import (
+from fedbcs_monai.benchmark import (
     Estimate,
     Failure,
     SuiteWatch,
     check_jobs,
     run_suite,
     steps_a_round,
+    write_benchmark,
 )
+from fedbcs_monai.benchmark.plan import PlannedRun, Suite
+from fedbcs_monai.benchmark.read_plan import Choice, read_suite
+from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
+from fedbcs_monai.cli.console import Entry, Quiet, voice
+from fedbcs_monai.cli.train import overrides_of
+from fedbcs_monai.data import Samples
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.planning import Choice, read_suite
-from fedbcs_monai.federated.setup import require_all
-from fedbcs_monai.federated.stage import Stage, seconds_of, stages_of
-from fedbcs_monai.federated.suite import PlannedRun, Suite
 from fedbcs_monai.files import check_folder_can_be
-from fedbcs_monai.report import duration, write_benchmark
+from fedbcs_monai.report import duration
+from fedbcs_monai.runs.setup import require_all
 
 
 def run(options: Namespace) -> int:

@@ -2,8 +2,8 @@
 
 from argparse import Namespace
 
-from fedbcs_monai.cli.voice import voice
-from fedbcs_monai.clinical.bundle import write_bundle
+from fedbcs_monai.bundle import write_bundle
+from fedbcs_monai.cli.console import voice
 from fedbcs_monai.config import read_config
 
 

@@ -5,12 +5,12 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from fedbcs_monai.cli.voice import Quiet, voice
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.cli.console import Quiet, voice
 from fedbcs_monai.config import Config, load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
-from fedbcs_monai.data.synthetic import UNSEEN, synthesise
-from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import check_folder_can_be
 from fedbcs_monai.report import write_report

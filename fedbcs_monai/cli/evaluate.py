@@ -4,12 +4,12 @@ import csv
 from argparse import Namespace
 from io import StringIO
 
+from fedbcs_monai.backends.evaluate import evaluate
+from fedbcs_monai.cli.console import voice
 from fedbcs_monai.cli.scores import COLUMNS, COVERED, summary
-from fedbcs_monai.cli.voice import voice
-from fedbcs_monai.drivers.evaluate import evaluate
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation.cases import CaseScore
 from fedbcs_monai.files import check_file_can_be, write_whole
+from fedbcs_monai.metrics.cases import CaseScore
 
 
 def run(options: Namespace) -> None:

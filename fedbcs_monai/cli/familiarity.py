@@ -2,8 +2,8 @@
 
 from argparse import Namespace
 
-from fedbcs_monai.cli.voice import voice
-from fedbcs_monai.drivers.familiarity import add_familiarity
+from fedbcs_monai.backends.ood import add_familiarity
+from fedbcs_monai.cli.console import voice
 
 
 def run(options: Namespace) -> None:

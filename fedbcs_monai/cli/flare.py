@@ -6,21 +6,21 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from fedbcs_monai.backends.nvflare.layout import STATISTICS
+from fedbcs_monai.cli.console import Quiet, voice
 from fedbcs_monai.cli.scores import score_table
 from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.cli.voice import Quiet, voice
 from fedbcs_monai.config import load_config
-from fedbcs_monai.drivers.flare.layout import STATISTICS
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import check_file_can_be, check_folder_can_be
 from fedbcs_monai.report import write_report
 
 try:
-    from fedbcs_monai.drivers.flare import submission
-    from fedbcs_monai.drivers.flare.environments import write_project
-    from fedbcs_monai.drivers.flare.policy import write_policy
-    from fedbcs_monai.drivers.flare.recipe import FedBCSRecipe, StatisticsRecipe
-    from fedbcs_monai.drivers.flare.simulator import simulate, simulate_statistics
+    from fedbcs_monai.backends.nvflare import submission
+    from fedbcs_monai.backends.nvflare.environments import write_project
+    from fedbcs_monai.backends.nvflare.policy import write_policy
+    from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe, StatisticsRecipe
+    from fedbcs_monai.backends.nvflare.simulator import simulate, simulate_statistics
 except ModuleNotFoundError as missing:
     raise UserError(f"NVFlare is not installed ({missing}): pip install 'fedbcs-monai[flare]'") from None
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.cli.voice import Quiet, voice
-from fedbcs_monai.clinical import predict
-from fedbcs_monai.clinical.predict import PartlyFailed
+from fedbcs_monai.cli.console import Quiet, voice
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.predict.studies_to_masks import PartlyFailed, predict
 
 
 def run(options: Namespace) -> None:

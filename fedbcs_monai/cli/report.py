@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.cli.console import voice
 from fedbcs_monai.files import check_file_can_be
 from fedbcs_monai.report import write_report
 

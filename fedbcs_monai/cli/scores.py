@@ -5,10 +5,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedbcs_monai.cli.voice import Entry, Quiet
-from fedbcs_monai.evaluation.cases import CaseScore
-from fedbcs_monai.evaluation.tables import cases_in, mean_sd
-from fedbcs_monai.federated.journal import read_json
+from fedbcs_monai.cli.console import Entry, Quiet
+from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.metrics.tables import cases_in, mean_sd
+from fedbcs_monai.runs.writer import read_json
 
 COLUMNS = ["site", "cases", "Dice %", "HD95 mm", "ASSD mm"]
 COVERED = "means over the cases of one training; one seed: the spread over seeds is not known"

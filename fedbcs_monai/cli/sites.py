@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 
-from fedbcs_monai.cli.voice import voice
+from fedbcs_monai.cli.console import voice
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.errors import UserError

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedbcs_monai.backends.local import Plan, plan_training, train
+from fedbcs_monai.cli.console import Entry, Quiet, voice
 from fedbcs_monai.cli.scores import score_table
-from fedbcs_monai.cli.voice import Entry, Quiet, voice
 from fedbcs_monai.config import load_config, value_of
-from fedbcs_monai.drivers.simulate import Plan, plan_training, train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.report import write_report
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.data.sites import PARTS
-from fedbcs_monai.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.messages import Broadcast, Moment, Update
 
 COUNTS = tuple(f"{part}_cases" for part in PARTS)
 """Metrics that say how many cases a site has; they and the number of samples do not change during a run."""

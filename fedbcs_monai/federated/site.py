@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fedbcs_monai.evaluation.familiarity import QUESTIONS, told
 from fedbcs_monai.federated.compute import Compute
-from fedbcs_monai.messages import Broadcast, Moment, Update
-from fedbcs_monai.methods.base import Batch, Local, Method
+from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.method import Batch, Local, Method
 from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.ood.distance import QUESTIONS, told
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 

@@ -1,6 +1,6 @@
 """Traffic: what one exchange between server and site carries, counted from its two messages."""
 
-from fedbcs_monai.messages import Broadcast, Update
+from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.tensors import Tensors
 
 TRAFFIC = tuple(

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fedbcs_monai.evaluation.cases import CaseScore
-from fedbcs_monai.evaluation.familiarity import QUESTIONS
 from fedbcs_monai.federated.history import COUNTS, Magnitude, Magnitudes
-from fedbcs_monai.messages import Broadcast, Update
-from fedbcs_monai.methods.base import Parcel
+from fedbcs_monai.federated.messages import Broadcast, Update
+from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.names import is_site_name
+from fedbcs_monai.ood.distance import QUESTIONS
 from fedbcs_monai.tensors import Stored, Tensors
 
 NUMBERS = ("evaluate", "test", "describe", *QUESTIONS)

@@ -1,6 +1,6 @@
 """Methods: what happens at a site and what happens at the server, one method a file."""
 
-from fedbcs_monai.methods.base import Local, Method
+from fedbcs_monai.federated.method import Local, Method
 from fedbcs_monai.methods.fedavg import FedAvg
 from fedbcs_monai.methods.fedavgm import FedAvgM
 from fedbcs_monai.methods.fedbcs import FedBCS

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedbcs_monai.methods.base import Method
+from fedbcs_monai.federated.method import Method
 
 
 @dataclass(frozen=True)

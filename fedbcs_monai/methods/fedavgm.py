@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.methods.base import Local, Method
+from fedbcs_monai.federated.method import Local, Method
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Batch, Local, Method, Parcel, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, not_negative, positive
 from fedbcs_monai.networks import Features, Segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
 from fedbcs_monai.prototypes.anchors import draw
+from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.clustering import clustered
-from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.pooling import ClassMeans, one_hot
 from fedbcs_monai.tensors import Tensors, prefixed, under
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.methods.base import Local, Method
+from fedbcs_monai.federated.method import Local, Method
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.networks.normalization import normalization_tensors
 

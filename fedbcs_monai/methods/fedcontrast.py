@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.losses.contrastive import pairwise_info_nce, similarities
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import (
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import (
     Batch,
     Local,
     Method,
@@ -20,10 +19,11 @@ from fedbcs_monai.methods.base import (
     positive,
     vectors_of_classes,
 )
+from fedbcs_monai.losses.contrastive import pairwise_info_nce, similarities
 from fedbcs_monai.networks import TAPS, Segmenter
 from fedbcs_monai.prototypes.anchors import AVERAGES, Anchors, image_anchors, window_anchors
+from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.clustering import k_means
-from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.pooling import ClassMeans, LabelledMap, classes_in
 from fedbcs_monai.tensors import Tensors, joined, prefixed
 

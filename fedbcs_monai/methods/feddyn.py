@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
 from fedbcs_monai.losses.penalties import squared_distance
-from fedbcs_monai.methods.base import Batch, Local, Method, not_negative
 from fedbcs_monai.tensors import Tensors, combine, under
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Batch, Local, Method, Parcel, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, not_negative, positive
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.networks.head import HeadPass, heads, through_head
 from fedbcs_monai.prototypes.anchors import ANCHORS, AVERAGES, Anchors, draw_anchors
-from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
+from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.matching import (
     METRICS,
     Layer,

@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Local, Parcel, not_negative, positive, vectors_of_classes
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Local, Parcel, not_negative, positive, vectors_of_classes
 from fedbcs_monai.methods.prototypical import Prototypical
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.prototypes.anchors import Anchors, draw, pixels_at
+from fedbcs_monai.prototypes.bank import Prototypes
 from fedbcs_monai.prototypes.clustering import cluster_means, clustered
-from fedbcs_monai.prototypes.known import Prototypes
 from fedbcs_monai.prototypes.pooling import LabelledMap, classes_in
 from fedbcs_monai.tensors import Tensors, joined
 

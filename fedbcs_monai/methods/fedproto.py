@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Local, choose
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Local, choose
 from fedbcs_monai.methods.prototypical import Prototypical
 from fedbcs_monai.prototypes.anchors import Anchors
-from fedbcs_monai.prototypes.known import Prototypes
+from fedbcs_monai.prototypes.bank import Prototypes
 from fedbcs_monai.prototypes.pooling import MASKS, ClassMeans, LabelledMap
 from fedbcs_monai.tensors import Tensors, joined
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
 from fedbcs_monai.losses.penalties import squared_distance
-from fedbcs_monai.methods.base import Batch, Local, Method, not_negative
 
 
 @dataclass(frozen=True)

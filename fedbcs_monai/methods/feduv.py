@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fedbcs_monai.federated.method import Batch, Local, Method, choose, not_negative
 from fedbcs_monai.losses.penalties import closeness, deviations
-from fedbcs_monai.methods.base import Batch, Local, Method, choose, not_negative
 from fedbcs_monai.networks import TAPS, Features, pooled, tap
 
 TARGETS = ("labels", "identity")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Local, positive
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Local, positive
 from fedbcs_monai.methods.fedproto import FedProto
 from fedbcs_monai.prototypes.anchors import Anchors
+from fedbcs_monai.prototypes.bank import Prototypes
 from fedbcs_monai.prototypes.clustering import clustered
-from fedbcs_monai.prototypes.known import Prototypes
 from fedbcs_monai.tensors import Tensors
 
 

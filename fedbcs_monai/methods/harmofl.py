@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.methods.base import Batch, Local, Method, not_negative
+from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
 from fedbcs_monai.networks import AmplitudeNormalization
 from fedbcs_monai.networks.normalization import statistics_kept
 

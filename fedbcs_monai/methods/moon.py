@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from monai.networks.utils import eval_mode
 from torch import Tensor
 
+from fedbcs_monai.federated.method import Batch, Local, Method, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import model_contrast
-from fedbcs_monai.methods.base import Batch, Local, Method, choose, not_negative, positive
 from fedbcs_monai.networks import TAPS, features_under, pooled
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 

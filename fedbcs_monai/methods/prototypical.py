@@ -5,10 +5,19 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedbcs_monai.methods.base import Batch, Local, Method, Parcel, choose, labelled, not_negative, vectors_of_classes
+from fedbcs_monai.federated.method import (
+    Batch,
+    Local,
+    Method,
+    Parcel,
+    choose,
+    labelled,
+    not_negative,
+    vectors_of_classes,
+)
 from fedbcs_monai.networks import TAPS, Segmenter
 from fedbcs_monai.prototypes.anchors import ANCHORS, AVERAGES, Anchors, draw_anchors
-from fedbcs_monai.prototypes.known import Prototypes, read_prototypes
+from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.pooling import LabelledMap
 from fedbcs_monai.tensors import Tensors
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from fedbcs_monai.messages import State, Update
-from fedbcs_monai.methods.base import Local, Method, Parcel
+from fedbcs_monai.federated.messages import State, Update
+from fedbcs_monai.federated.method import Local, Method, Parcel
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from jinja2 import Environment
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation.tables import Table
-from fedbcs_monai.pages import templates, write_html
-from fedbcs_monai.report.arms import group
-from fedbcs_monai.report.panels import case_panels, loss_panels, validation_panels
+from fedbcs_monai.html import templates, write_html
+from fedbcs_monai.metrics.tables import Table
+from fedbcs_monai.report.charts import case_panels, loss_panels, validation_panels
+from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
 from fedbcs_monai.report.runs import Run, check_comparable, read_run
 from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
-from fedbcs_monai.report.verdict import Comparison, verdict
+from fedbcs_monai.report.summary import Comparison, verdict
 
 
 def write_report(

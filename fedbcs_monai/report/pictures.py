@@ -6,11 +6,11 @@ from typing import NamedTuple
 from PIL import Image
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation.tables import text
-from fedbcs_monai.pages import embedded
+from fedbcs_monai.html import embedded
+from fedbcs_monai.metrics.tables import text
 from fedbcs_monai.report.figures import outline
 from fedbcs_monai.report.runs import Counts, Example, Run, read_examples
-from fedbcs_monai.report.verdict import Comparison
+from fedbcs_monai.report.summary import Comparison
 
 EXAMPLES_PER_SITE = 3
 CARDS = 60  # what keeps a page of eleven methods and many nuclei below a few megabytes

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedbcs_monai.evaluation.tables import MISSING
-from fedbcs_monai.report.arms import Arm, differing, flat
+from fedbcs_monai.metrics.tables import MISSING
+from fedbcs_monai.report.groups import Arm, differing, flat
 from fedbcs_monai.report.runs import Run
 
 OWN_COLUMNS = {"command", "started", "name"}

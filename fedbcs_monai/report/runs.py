@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fedbcs_monai.config import check_classes
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.evaluation.tables import Score
-from fedbcs_monai.federated.journal import read_json
 from fedbcs_monai.federated.traffic import TRAFFIC
+from fedbcs_monai.metrics.tables import Score
+from fedbcs_monai.runs.writer import read_json
 
 METRICS = ("dice", "slice_dice", "hd95_mm", "assd_mm")
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import monai.bundle
 import pytest
 
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.config import Config, load_config, plain, shipped
-from fedbcs_monai.drivers.simulate import train
 
 WIDTHS = [8, 8, 16, 16, 16]
 

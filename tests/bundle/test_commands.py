@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fedbcs_monai.clinical.bundle import write_bundle
+from fedbcs_monai.bundle import write_bundle
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
-from fedbcs_monai.data.synthetic import synthesise
+from fedbcs_monai.demo.synthetic import synthesise
 
 PROGRAMS = {
     "fedbcs": [sys.executable, "-m", "fedbcs_monai"],

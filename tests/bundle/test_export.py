@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from fedbcs_monai.clinical.bundle.export import to_onnx
+from fedbcs_monai.bundle.export import to_onnx
 from fedbcs_monai.networks import build_segmenter
 
 # With its default norm the literal gate makes logits of some hundreds, where float32 itself does not hold to 1e-4.

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from fedbcs_monai import Predictor
-from fedbcs_monai.clinical.bundle import write_bundle
-from fedbcs_monai.drivers.simulate import train
-from fedbcs_monai.federated.known import read_familiarity
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.bundle import write_bundle
+from fedbcs_monai.ood.file import read_familiarity
 
 pytestmark = pytest.mark.slow
 

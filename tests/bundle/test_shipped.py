@@ -10,12 +10,12 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
-from fedbcs_monai.clinical.bundle.card import card
-from fedbcs_monai.clinical.bundle.configs import inference_config
-from fedbcs_monai.clinical.bundle.metadata import data_format, descriptions
-from fedbcs_monai.clinical.facts import Facts
+from fedbcs_monai.bundle.card import card
+from fedbcs_monai.bundle.configs import inference_config
+from fedbcs_monai.bundle.metadata import data_format, descriptions
 from fedbcs_monai.config import read_config, shipped
 from fedbcs_monai.keys import KEYS, WORKFLOW
+from fedbcs_monai.predict.intended_input import Facts
 
 CONFIGS = shipped() / "bundle" / "configs"
 CHECKLIST = """

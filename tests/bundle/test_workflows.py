@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from fedbcs_monai import Predictor
+from fedbcs_monai.backends.evaluate import evaluate
 from fedbcs_monai.data import read_sites
-from fedbcs_monai.drivers.evaluate import evaluate
 
 
 def test_training_leaves_weights_that_load_as_weights_only(trained):

@@ -10,18 +10,18 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, load_bundle_config, verify_metadata
 
+from fedbcs_monai.backends.evaluate import evaluate
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.bundle import write_bundle
+from fedbcs_monai.bundle.metadata import kind_of, required_packages
+from fedbcs_monai.bundle.record import read_record
 from fedbcs_monai.cli import main
-from fedbcs_monai.clinical import Predictor
-from fedbcs_monai.clinical.bundle import write_bundle
-from fedbcs_monai.clinical.bundle.metadata import kind_of, required_packages
-from fedbcs_monai.clinical.bundle.record import read_record
-from fedbcs_monai.clinical.facts import Facts, facts_of
 from fedbcs_monai.config import load_config, read_config, shipped
 from fedbcs_monai.data import NeighbouringSlicesInferer, read_sites
-from fedbcs_monai.drivers.evaluate import evaluate
-from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.trained import load_trained
+from fedbcs_monai.predict import Predictor
+from fedbcs_monai.predict.intended_input import Facts, facts_of
+from fedbcs_monai.runs.model_io import load_trained
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
 ABOUT = {"authors": "A consortium", "network_data_format": {"inputs": {"image": {"weighting": "T2"}}}}

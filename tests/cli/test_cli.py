@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import fedbcs_monai
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
 from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.drivers.simulate import train
 from fedbcs_monai.errors import UserError
 
 COMMANDS = ("demo", "sites", "train", "evaluate", "predict", "report")

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli.main import main
-from fedbcs_monai.drivers.simulate import train
 
 
 def test_a_run_that_learns_it_says_how_far_an_image_is(tiny, tmp_path, capsys):

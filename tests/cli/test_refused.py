@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
-from fedbcs_monai.drivers.simulate import train
 
 TINY = [
     *("--rounds", "2", "--evaluate_every", "1", "--examples", "1", "--device", "cpu", "--batch_size", "2"),

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.bundle.record import read_record
 from fedbcs_monai.cli import main
+from fedbcs_monai.cli.console import Bars, Lines
 from fedbcs_monai.cli.scores import COVERED, score_table, summary
-from fedbcs_monai.cli.voice import Bars, Lines
-from fedbcs_monai.clinical.bundle.record import read_record
 from fedbcs_monai.data.sites import read_sites, write_sites
-from fedbcs_monai.drivers.simulate import train
-from fedbcs_monai.evaluation.cases import CaseScore
+from fedbcs_monai.metrics.cases import CaseScore
 
 
 @pytest.fixture(scope="module")

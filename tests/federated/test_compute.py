@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedbcs_monai.drivers.simulate import train
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.networks import build_segmenter

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from fedbcs_monai.federated.aggregator import Aggregator, aggregator_of
 from fedbcs_monai.federated.history import History, Magnitude
+from fedbcs_monai.federated.messages import Moment, State, Unreadable, Update
+from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.federated.server import Aggregator, aggregator_of
 from fedbcs_monai.federated.site import Site
-from fedbcs_monai.messages import Moment, State, Unreadable, Update
 from fedbcs_monai.methods import SCAFFOLD, FedAvg, FedProto
-from fedbcs_monai.methods.base import Parcel
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import detached
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from fedbcs_monai import methods
-from fedbcs_monai.drivers.flare.post import Post, post_update, read_post, read_update, write_post
-from fedbcs_monai.evaluation.familiarity import QUESTIONS, told
-from fedbcs_monai.federated.aggregator import aggregator_of
+from fedbcs_monai.backends.nvflare.wire import Post, post_update, read_post, read_update, write_post
+from fedbcs_monai.federated.messages import Broadcast, State, Update, read_or_refuse
+from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.validation import NUMBERS
-from fedbcs_monai.messages import Broadcast, State, Update, read_or_refuse
 from fedbcs_monai.networks import build_segmenter
+from fedbcs_monai.ood.distance import QUESTIONS, told
 from fedbcs_monai.tensors import detached
 
 SITES = ("Alder", "Birch", "Cedar", "Dogwood")
@@ -234,7 +234,7 @@ def by_nvflare(draw, folder, update, damaged):
     from nvflare.app_opt.pt.decomposers import TensorDecomposer
     from nvflare.fuel.utils import fobs
 
-    from fedbcs_monai.drivers.flare.messages import model_of, post_of
+    from fedbcs_monai.backends.nvflare.messages import model_of, post_of
 
     fobs.register(TensorDecomposer)
     content = fobs.dumps(FLModelUtils.to_shareable(model_of(post_update(update))))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.federated.site import Site, seed_of
-from fedbcs_monai.messages import Broadcast, Update
 from fedbcs_monai.methods import FedAvg, Method
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.messages import Broadcast, State, Update
+from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.federated.traffic import TRAFFIC, prototypes, size_bytes, traffic
-from fedbcs_monai.messages import Broadcast, State, Update
 from fedbcs_monai.methods import FedAvg
 
 WEIGHTS = {"w": torch.zeros(10), "steps": torch.zeros((), dtype=torch.int64)}  # 40 + 8 bytes

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.aggregator import Aggregator
+from fedbcs_monai.federated.messages import Broadcast, State, Update
+from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.federated.validation import MOST, examined
-from fedbcs_monai.messages import Broadcast, State, Update
 from fedbcs_monai.methods import FedAvg
-from fedbcs_monai.methods.base import Parcel
 
 WEIGHTS = {"w": torch.zeros(2), "count": torch.tensor(3)}
 ASKED = Broadcast(1, WEIGHTS, {})

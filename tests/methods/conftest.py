@@ -9,10 +9,10 @@ import torch
 from monai.losses import DiceCELoss
 from torch import nn
 
-from fedbcs_monai.federated.aggregator import aggregator_of
 from fedbcs_monai.federated.compute import Compute
+from fedbcs_monai.federated.messages import Broadcast, State, Update
+from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.site import Site
-from fedbcs_monai.messages import Broadcast, State, Update
 from fedbcs_monai.methods import Local
 from fedbcs_monai.networks import Features, Segmenter, build_segmenter
 from fedbcs_monai.tensors import detached

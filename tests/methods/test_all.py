@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fedbcs_monai import methods
-from fedbcs_monai.federated.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fedbcs_monai.methods import Method
+from fedbcs_monai.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 METHODS = sorted(set(methods.__all__) - {"Local", "Method"})
 WAYS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.messages import State, Update
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.methods import FedAvg
 
 

@@ -11,14 +11,14 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from fedbcs_monai.drivers.simulate import ask_in_process
+from fedbcs_monai.backends.local import ask_in_process
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.aggregator import aggregator_of
-from fedbcs_monai.federated.setup import set_up
-from fedbcs_monai.messages import Broadcast, State, Update
+from fedbcs_monai.federated.messages import Broadcast, State, Update
+from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.methods import FedBCS, Local
 from fedbcs_monai.networks import Features
 from fedbcs_monai.networks.fusion import Fusions
+from fedbcs_monai.runs.setup import set_up
 
 VECTORS = np.load(Path(__file__).parents[1] / "vectors" / "fedbcs_client.npz")
 WIDTHS = (32, 64, 128, 256)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
-from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedContrast
 from fedbcs_monai.prototypes.anchors import Anchors
-from fedbcs_monai.prototypes.known import read_prototypes
+from fedbcs_monai.prototypes.bank import read_prototypes
 
 
 def softplus(x):

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
-from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedHPro
 from fedbcs_monai.networks import build_segmenter
 from fedbcs_monai.prototypes.anchors import Anchors
-from fedbcs_monai.prototypes.known import read_prototypes
+from fedbcs_monai.prototypes.bank import read_prototypes
 from fedbcs_monai.prototypes.matching import Layer, first_points, point_gradient
 
 

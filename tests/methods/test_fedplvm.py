@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
-from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedPLVM
-from fedbcs_monai.prototypes.known import read_prototypes
+from fedbcs_monai.prototypes.bank import read_prototypes
 from fedbcs_monai.prototypes.pooling import LabelledMap
 
 

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
-from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FedAvg, FedProto
 
 

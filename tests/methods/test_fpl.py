@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.traffic import prototypes, size_bytes
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
-from fedbcs_monai.messages import State, Update
 from fedbcs_monai.methods import FPL, FedAvg
-from fedbcs_monai.prototypes.known import read_prototypes
+from fedbcs_monai.prototypes.bank import read_prototypes
 
 TEMPERATURES = (0.02, 0.2, 0.5)
 

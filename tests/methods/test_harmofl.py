@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.messages import Broadcast
+from fedbcs_monai.federated.messages import Broadcast
 from fedbcs_monai.methods import FedAvg, HarmoFL, Local
 
 OPTIMIZERS = {

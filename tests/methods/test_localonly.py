@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedbcs_monai.backends.evaluate import evaluate
+from fedbcs_monai.backends.local import train
 from fedbcs_monai.data.sites import read_sites, write_sites
-from fedbcs_monai.drivers.evaluate import evaluate
-from fedbcs_monai.drivers.simulate import train
-from fedbcs_monai.federated.checkpoint import read_checkpoint
+from fedbcs_monai.runs.checkpoint import read_checkpoint
 from fedbcs_monai.tensors import read_tensors
 
 LOCAL = {"_target_": "fedbcs_monai.methods.LocalOnly"}

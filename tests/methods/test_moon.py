@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.messages import Broadcast
+from fedbcs_monai.federated.messages import Broadcast
 from fedbcs_monai.methods import MOON, FedAvg
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.pages import embedded, templates, write_html
+from fedbcs_monai.html import embedded, templates, write_html
 
 
 def test_pictures_are_embedded_no_larger_than_asked():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from fedbcs_monai.report.arms import group
+from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.scoreboard import result_tables, rounds_table
-from fedbcs_monai.report.verdict import Comparison
+from fedbcs_monai.report.summary import Comparison
 
 
 def compare(*folders):

@@ -1,0 +1,1 @@
+"""Backends: what carries messages between the server and the sites."""

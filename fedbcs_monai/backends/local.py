@@ -1,0 +1,190 @@
+"""Simulate: every site in this process, one after the other."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fedbcs_monai.config import require
+from fedbcs_monai.data import SiteData
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
+from fedbcs_monai.federated.server import aggregator_of
+from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.ood.distance import Known
+from fedbcs_monai.ood.exchange import learn_familiarity
+from fedbcs_monai.ood.file import write_familiarity
+from fedbcs_monai.runs.loop import Run, open_run, private
+from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, private_at, tensors_at, write_model
+from fedbcs_monai.runs.rehearsal import Rehearsed, handful, rehearse
+from fedbcs_monai.runs.setup import Federation, require_all, set_up, sites_of
+from fedbcs_monai.runs.writer import check_folder
+from fedbcs_monai.tensors import read_tensors
+
+
+def ask_in_process(federation: Federation) -> Ask:
+    """Carry a broadcast to every site by calling it."""
+
+    def ask(broadcast: Broadcast) -> Iterable[Update]:
+        for site in federation.sites:
+            yield site.answer(federation.method, broadcast)
+
+    return ask
+
+
+def train(
+    config: Mapping[str, Any],
+    *,
+    resume: bool | int = False,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> Path:
+    """Run a federation in this process, from the site list to tested models.
+
+    The model is selected on validation cases, the unweighted mean over sites; the test cases are scored once, at the
+    end, for the last round and the selected one. With `best_on_test` they are also followed, only to report what the
+    published code reports. Interrupted, it leaves a checkpoint to resume from, and a resumed run gives the same bits.
+
+    Args:
+        config: of `load_config`.
+        resume: go on from the newest checkpoint in the run folder, or from that of a round.
+        overwrite: begin anew in a folder that holds a run.
+        watch: hears of progress.
+
+    Returns:
+        The run folder: ``model.safetensors`` (selected) and beside it what is known of the sites' cases,
+        ``last.safetensors``, ``config.json``, ``environment.json``, ``rounds.csv``, ``scores.csv``, ``summary.json``,
+        ``checkpoints``, ``tensorboard``, ``examples``, ``looks``, and ``sites`` with what sites keep of the network to
+        themselves.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    watch = watch or Watch()
+    require(config, ("output",), "name a run folder")
+    folder = Path(config["output"])
+    if overwrite and resume is not False:
+        raise UserError("resume goes on with a run and overwrite begins anew: choose one")
+    check_folder(folder, overwrite, resume is not False)
+    federation = set_up(config, watch)
+    rehearse(config, federation, [site.cases for site in federation.sites])
+    method, sites = federation.method, federation.sites
+    run = open_run(config, federation.start, sites[0].compute.torch_device, resume, watch)
+    try:
+        for site in sites:
+            site.restore(run.point.sites.get(site.name, {}))
+        watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
+        aggregator = aggregator_of(method, federation.network, run.point.state)
+        aggregator.sites = {site.name for site in sites}
+        aggregator.history.counts = {site.name: {"cases": float(site.cases)} for site in sites}
+
+        def kept() -> dict[str, dict[str, Tensor]]:
+            for site in sites:
+                site.go_back(aggregator.history.refused)
+            return {site.name: site.state() for site in sites}
+
+        run.rounds(aggregator, ask_in_process(federation), kept)
+        _test(config, federation, run)
+        learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
+    finally:
+        watch.finished()
+        run.close()
+    return folder
+
+
+class Plan(NamedTuple):
+    """What a training would do.
+
+    Args:
+        federation: with a handful of cases of one site.
+        rehearsed: the step that was made there.
+        data: every site.
+    """
+
+    federation: Federation
+    rehearsed: Rehearsed
+    data: Mapping[str, SiteData]
+
+
+def plan_training(
+    config: Mapping[str, Any], *, resume: bool | int = False, overwrite: bool = False, watch: Watch | None = None
+) -> Plan:
+    """Build all that `train` would, make one step at one site on a handful of its cases, and write nothing.
+
+    Args:
+        config: as for `train`.
+        resume: as for `train`.
+        overwrite: as for `train`.
+        watch: hears of progress.
+
+    Raises:
+        UserError: what the user can mend, as from `train`.
+    """
+    require(config, ("output",), "name a run folder")
+    check_folder(Path(config["output"]), overwrite, resume is not False)
+    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require_all(config)
+    data = sites_of(config)
+    few = {**config, "cache": True, "workers": 0, "fold": 0}
+    federation = set_up(few, watch, handful(data, config["fold"]))
+    single = not config.get("slicing")  # a case is a sample, so that all are counted without reading them
+    counts = (
+        [len(site.split("train", config["fold"])) for site in data.values()] if single else [federation.sites[0].cases]
+    )
+    return Plan(federation, rehearse(few, federation, filter(None, counts)), data)
+
+
+def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, Known]:
+    """Ask every site how its cases look to trained weights, and write what is known then beside them."""
+    for site in federation.sites:
+        site.private = private_at(weights, site.name)
+    aggregator = aggregator_of(federation.method, federation.network, State(round, read_tensors(weights), {}))
+    found = learn_familiarity(aggregator, ask_in_process(federation))
+    write_familiarity(weights, found)
+    return found
+
+
+def _test(config: Mapping[str, Any], federation: Federation, run: Run) -> None:
+    """Score the test cases with the last and the selected model, and write the results."""
+    journal = run.journal
+    write_model(journal.folder, "last", run.point.state.weights, private(run.point.sites))
+    tested: dict[str, list[tuple[str, CaseScore]]] = {}
+    scores = []
+    for model, file in WEIGHTS.items():
+        digest = digest_model(journal.folder / file)
+        if digest not in tested:  # the selected model is often the last
+            tested[digest] = _scores(journal.folder / file, federation, run, config["examples"])
+        scores += [(model, name, score) for name, score in tested[digest]]
+    if config["examples"]:
+        for name, scorer in federation.scorers.items():
+            journal.write_look(name, scorer.look())
+    counts = {
+        name: {part: len(site.split(part, config["fold"])) for part in ("train", "val", "test")}
+        for name, site in federation.data.items()
+    }
+    trained = [name for name, count in counts.items() if count["train"]]
+    asked = [site.name for site in federation.sites]
+    run.finish(type(federation.method).__name__, scores, trained, counts, asked)
+
+
+def _scores(weights: Path, federation: Federation, run: Run, examples: int) -> list[tuple[str, CaseScore]]:
+    """Score every site's test cases with a model, and keep pictures of the selected one's.
+
+    A site's cases are scored with the network as the site uses it, under what it keeps to itself. Where nothing was
+    shared there is no network for a site that did not train: it has no scores.
+    """
+    network, scores = federation.network, []
+    for name, scorer in federation.scorers.items():
+        tensors = tensors_at(weights, name)
+        if not tensors:
+            continue
+        network.load_state_dict(tensors)
+        network.eval()
+        run.watch.note(f"testing {name} with {weights.name}")
+        with federation.sites[0].compute.inference():
+            scores += [(name, score) for score in scorer.scores(network)]
+            if weights.name == WEIGHTS["selected"]:
+                run.journal.write_examples(name, scorer.examples(network, examples))
+    return scores

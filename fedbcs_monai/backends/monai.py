@@ -1,0 +1,334 @@
+"""MONAI's federated interface: a site behind `ClientAlgo`, a server that takes and returns exchange objects."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.fl.client import ClientAlgo
+from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
+from monai.fl.utils.exchange_object import ExchangeObject
+from torch import Tensor
+
+from fedbcs_monai.components import Trust
+from fedbcs_monai.config import load_config, shipped
+from fedbcs_monai.data.sites import PARTS
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.client_store import States
+from fedbcs_monai.federated.messages import Broadcast, Moment, Unreadable, Update, read_or_refuse
+from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.ood.distance import QUESTIONS, Known
+from fedbcs_monai.ood.exchange import learn_familiarity
+from fedbcs_monai.runs.setup import OneSite, set_up_server, set_up_site
+from fedbcs_monai.tensors import Tensors
+
+FEDERATION = shipped() / "configs" / "federation.yaml"
+"""What a federation adds to a bundle: a value for every key of a run."""
+
+SCORES = CaseScore._fields[1:]
+"""What a test case is scored with."""
+
+
+class Aborted(RuntimeError):
+    """The platform has called off what the client was doing."""
+
+
+def tensors_of(values: Mapping[str, Any]) -> Tensors:
+    """Arrays of numpy as tensors of the same numbers; anything else as it is."""
+    return {
+        name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in values.items()
+    }
+
+
+def weights_of(exchange: ExchangeObject, base: Tensors | None = None) -> Tensors:
+    """The weights in an exchange object as tensors, whole: MONAI's own clients send arrays, and differences.
+
+    Args:
+        exchange: with weights as tensors or as arrays of numpy.
+        base: what a difference is added to.
+
+    Raises:
+        UserError: a difference from weights that are not known.
+    """
+    weights = tensors_of(exchange.weights or {})
+    if exchange.weight_type != WeightType.WEIGHT_DIFF or not weights:
+        return weights
+    if base is None:
+        raise UserError(f"the server sent {WeightType.WEIGHT_DIFF}: have it send whole weights, {WeightType.WEIGHTS}")
+    if unknown := weights.keys() - base.keys():
+        raise UserError(f"a difference of weights came for {', '.join(sorted(unknown)[:3])}, which were not sent out")
+    return {name: base[name] + difference for name, difference in weights.items()}
+
+
+def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
+    """A broadcast as an exchange object: what MONAI has no place for lies in the dictionary that it is."""
+    exchange = ExchangeObject(weights=dict(broadcast.weights), weight_type=WeightType.WEIGHTS)
+    exchange |= {"round": broadcast.round, "task": broadcast.task, "shared": dict(broadcast.shared)}
+    exchange |= {"exchange": broadcast.exchange, "refused": dict(broadcast.refused)}
+    return exchange
+
+
+def unpack_broadcast(exchange: ExchangeObject, round: int = 1) -> Broadcast:
+    """The broadcast in an exchange object; from a platform that carries weights alone, training in the given round."""
+    return Broadcast(
+        int(exchange.get("round", round)),
+        weights_of(exchange),
+        tensors_of(exchange.get("shared", {})),
+        str(exchange.get("task", "train")),
+        int(exchange.get("exchange", 0)),
+        {site: Moment(*moment) for site, moment in exchange.get("refused", {}).items()},
+    )
+
+
+def pack_update(update: Update) -> ExchangeObject:
+    """An update as an exchange object."""
+    exchange = ExchangeObject(
+        weights=dict(update.weights),
+        metrics=dict(update.metrics),
+        weight_type=WeightType.WEIGHTS,
+        statistics={FlStatistics.DATA_COUNT: update.cases},
+    )
+    exchange |= {"site": update.site, "shared": dict(update.shared)}
+    return exchange
+
+
+def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Update:
+    """The update in an exchange object; of a difference of weights, what it makes of ``base``."""
+    return Update(
+        str(exchange["site"]),
+        exchange.statistics[FlStatistics.DATA_COUNT],
+        weights_of(exchange, base),
+        tensors_of(exchange.get("shared", {})),
+        exchange.metrics or {},
+    )
+
+
+def _read(exchange: ExchangeObject, base: Tensors) -> Update | Unreadable:
+    name = exchange.get("site") if isinstance(exchange, dict) else None
+    return read_or_refuse(name if isinstance(name, str) else "", lambda: unpack_update(exchange, base))
+
+
+def _carried(
+    ask: Callable[[ExchangeObject], Iterable[ExchangeObject]], broadcast: Broadcast
+) -> Iterable[Update | Unreadable]:
+    return (_read(answer, broadcast.weights) for answer in ask(pack_broadcast(broadcast)))
+
+
+class FederatedClient(ClientAlgo):  # type: ignore[misc]
+    """One site, as any platform for MONAI's federated learning can drive it.
+
+    A platform calls `initialize`, then `train` and `get_weights` or `evaluate` for every question of its server, and at
+    last `finalize`. Exchange objects are those of `pack_broadcast` and `pack_update`.
+
+    Args:
+        bundle_root: folder of the bundle, relative to the platform's ``ExtraItems.APP_ROOT`` if it names one.
+        config_files: in the bundle, or elsewhere if absolute; later ones win, and one says what a federation adds.
+        overrides: from keys to values: the site list, the method, the device.
+        site: name in the site list; None: the platform's ``ExtraItems.CLIENT_NAME``.
+        states: folder for what the site keeps from round to round; None keeps it in memory alone.
+        case_scores: whether to send the scores of single test cases, without names, besides their means.
+        watch: hears of progress.
+        trust: as in `load_config`.
+    """
+
+    def __init__(
+        self,
+        bundle_root: str | Path,
+        config_files: Sequence[str | Path] = ("configs/train.json", FEDERATION),
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        site: str | None = None,
+        states: Path | None = None,
+        case_scores: bool = False,
+        watch: Watch | None = None,
+        trust: Iterable[str] | Trust = (),
+    ) -> None:
+        self.trust = trust
+        self.bundle_root = Path(bundle_root)
+        self.config_files = tuple(config_files)
+        self.overrides = dict(overrides or {})
+        self.name = site
+        self.case_scores = case_scores
+        self.watch = watch or Watch()
+        self._folder = states
+        self._aborted = False
+
+    def initialize(self, extra: Mapping[str, Any] | None = None) -> None:
+        """Build the site and read its training cases.
+
+        Args:
+            extra: ``ExtraItems.CLIENT_NAME`` and ``ExtraItems.APP_ROOT``, if the platform has them.
+
+        Raises:
+            UserError: the configuration or the site's data cannot be used.
+        """
+        extra = extra or {}
+        root = Path(extra.get(ExtraItems.APP_ROOT, "")) / self.bundle_root
+        self.config = load_config([root / file for file in self.config_files], self.overrides, self.trust)
+        self.name = self.name or str(extra.get(ExtraItems.CLIENT_NAME, ""))
+        self.one: OneSite = set_up_site(self.config, self.name, self.watch)
+        self.site, self.method = self.one.site, self.one.method
+        self.site.heard = self._heard
+        self._states = States(self._folder, self.config["checkpoint_every"]) if self._folder else None
+        self._loaded: Moment | None = None
+        self._answer: Update | None = None
+        self._trained = 0
+
+    def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:
+        """Do what the broadcast in ``data`` asks of the method; `get_weights` has the answer.
+
+        Besides a broadcast ``data`` may hold ``selected``, the round whose model is the best so far.
+        """
+        broadcast = unpack_broadcast(data, self._trained + 1)
+        moment = broadcast.moment
+        self._go_back_to(moment, broadcast.refused)
+        before = self.site.state()
+        self._aborted = False
+        try:
+            self._answer = self.site.answer(self.method, broadcast)
+        except BaseException:
+            self.site.restore(before)
+            raise
+        self._trained = broadcast.round
+        if self._states:
+            self._states.write(moment, self.site.state(), int(data.get("selected", 0)))
+            self._loaded = moment
+
+    def get_weights(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
+        """The answer to the last `train`.
+
+        Raises:
+            UserError: ``extra`` asks for a model that sites do not keep.
+        """
+        if wanted := (extra or {}).get(ExtraItems.MODEL_TYPE):
+            raise UserError(f"{ExtraItems.MODEL_TYPE} is {wanted}: a site keeps no such model, the server selects one")
+        if self._answer is None:
+            raise RuntimeError("there are no weights before the first training")
+        return pack_update(self._answer)
+
+    def evaluate(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
+        """Numbers about the weights in ``data``, under the tensors that the site keeps to itself.
+
+        The task in ``data`` is ``evaluate`` (mean Dice of the validation cases; the default), ``test`` (mean scores of
+        the test cases), ``describe`` (only the number of cases in each part, which these say as well), or one of
+        `QUESTIONS` (how the cases look that the site trains and selects with).
+        """
+        broadcast = unpack_broadcast(data)
+        task = str(data.get("task", "evaluate"))
+        self._go_back_to(Moment(broadcast.round + 1, 0), broadcast.refused)
+        if task == "evaluate" or task in QUESTIONS:
+            return pack_update(self.site.answer(self.method, replace(broadcast, task=task)))
+        counts = {f"{part}_cases": float(len(self.one.data.split(part, self.config["fold"]))) for part in PARTS}
+        scores = self._tested(broadcast.weights) if task == "test" else {}
+        means = {name: float(column.mean()) for name, column in scores.items()}
+        return pack_update(
+            Update(self.site.name, self.site.cases, {}, scores if self.case_scores else {}, {**counts, **means})
+        )
+
+    def get_data_stats(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
+        """The number of cases and of training samples.
+
+        Raises:
+            UserError: ``extra`` asks for histograms.
+        """
+        if asked := sorted({FlStatistics.HIST_BINS, FlStatistics.HIST_RANGE} & (extra or {}).keys()):
+            raise UserError(
+                f"{' and '.join(asked)}: a site tells counts alone; `fedbcs flare export --statistics` has histograms"
+            )
+        counts = {part: len(self.one.data.split(part, self.config["fold"])) for part in PARTS}
+        return ExchangeObject(
+            statistics={
+                **{part: {FlStatistics.DATA_COUNT: count} for part, count in counts.items()},
+                FlStatistics.TOTAL_DATA: {FlStatistics.DATA_COUNT: sum(counts.values())},
+                FlStatistics.NUM_EXECUTED_ITERATIONS: self.site.steps,
+            }
+        )
+
+    def abort(self, extra: Mapping[str, Any] | None = None) -> None:
+        """End a training that is under way after its present step: `train` raises `Aborted`, and keeps nothing."""
+        self._aborted = True
+
+    def finalize(self, extra: Mapping[str, Any] | None = None) -> None:
+        """Let go of the data and the network."""
+        for name in ("one", "site", "method", "_answer"):
+            self.__dict__.pop(name, None)
+
+    def _heard(self, steps: int) -> None:
+        self.watch.stepped(self.site.name, steps)
+        if self._aborted:
+            raise Aborted(f"training at {self.site.name} was aborted after {steps} steps")
+
+    def _go_back_to(self, moment: Moment, refused: Mapping[str, Moment]) -> None:
+        """Be as the site was before a moment, and before its last answer if that was refused."""
+        self.site.go_back(refused)
+        if self._states:
+            if self.site.name in refused:
+                self._states.forget(refused[self.site.name])
+            wanted = self._states.before(moment)
+            if wanted != self._loaded:
+                self.site.restore(self._states.read(wanted))
+                self._loaded = wanted
+
+    def _tested(self, weights: Tensors) -> dict[str, Tensor]:
+        """The test cases' scores, (cases,) each; a score that these cases do not have, as a distance, is absent."""
+        network = self.site.network
+        network.load_state_dict({**weights, **self.site.private})
+        network.eval()
+        with self.site.compute.inference():
+            scores = self.one.tests.scores(network)
+        columns = {name: torch.tensor([getattr(s, name) for s in scores], dtype=torch.float64) for name in SCORES}
+        return {name: column for name, column in columns.items() if scores and bool(column.isfinite().all())}
+
+
+class FederatedServer:
+    """The server of a federation, for a platform that carries exchange objects.
+
+    >>> server = FederatedServer("bundle", overrides={"method": "FedBCS"})  # doctest: +SKIP
+    >>> for _ in range(400):  # doctest: +SKIP
+    ...     model = server.round(platform.send_to_all_and_wait)
+
+    Args:
+        bundle_root: folder of the bundle.
+        config_files: in the bundle, or elsewhere if absolute; later ones win, and one says what a federation adds.
+        overrides: from keys to values.
+        refused: called with a site and the reason when its update is not believed.
+        trust: as in `load_config`.
+    """
+
+    def __init__(
+        self,
+        bundle_root: str | Path,
+        config_files: Sequence[str | Path] = ("configs/train.json", FEDERATION),
+        overrides: Mapping[str, Any] | None = None,
+        refused: Callable[[str, str], None] = lambda site, reason: None,
+        trust: Iterable[str] | Trust = (),
+    ) -> None:
+        files = [Path(bundle_root) / file for file in config_files]
+        self.aggregator = set_up_server(load_config(files, overrides, trust))
+        self.aggregator.refused = lambda broadcast, site, reason: refused(site, reason)
+
+    def round(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> ExchangeObject:
+        """Run one round.
+
+        Args:
+            ask: carries an exchange object to every site and brings their answers back, sorted by site name. A method
+                may ask more than once a round.
+
+        Returns:
+            What the sites would be sent next: the new global model and the method's luggage.
+        """
+        (state,) = self.aggregator.rounds(partial(_carried, ask), self.aggregator.state.round + 1)
+        return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))
+
+    def familiarity(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> dict[str, Known]:
+        """Learn how cases look at the sites, for `write_familiarity` beside the present weights.
+
+        Args:
+            ask: as for `round`, to be answered by `FederatedClient.evaluate`; twice.
+        """
+        return learn_familiarity(self.aggregator, lambda broadcast: _carried(ask, broadcast))

@@ -1,0 +1,55 @@
+"""Familiarity: let a run that was trained without learn how cases look at its sites."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fedbcs_monai.backends.local import learn_in_process
+from fedbcs_monai.components import Trust
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.trust import load_travelled
+from fedbcs_monai.files import check_sum
+from fedbcs_monai.ood.distance import LEAST
+from fedbcs_monai.ood.file import familiarity_file
+from fedbcs_monai.runs.model_io import find_weights
+from fedbcs_monai.runs.setup import set_up
+
+
+def add_familiarity(
+    run: Path,
+    *,
+    sites: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    watch: Watch | None = None,
+    trust: Iterable[str] | Trust = (),
+) -> Path:
+    """Ask the sites of a run, all of them in this process, and write what is known then beside the selected weights.
+
+    Args:
+        run: its folder.
+        sites: site list; None: the run's own.
+        device: as in `Compute`.
+        overwrite: replace what is there.
+        watch: hears of progress.
+        trust: as in `load_config`.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: there is no such run, its file is there already, or no site has enough cases.
+    """
+    weights = find_weights(run)
+    file = familiarity_file(weights)
+    if file.exists() and not overwrite:
+        raise UserError(f"{file}: is there already; make it anew with --overwrite")
+    here: dict[str, Any] = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
+    here |= {"sites": str(sites)} if sites else {}
+    file_of_config = weights.with_name("config.json")
+    check_sum(file_of_config, file_of_config.read_bytes())
+    config = load_travelled(file_of_config, here, trust)
+    if not learn_in_process(set_up(config, watch), weights):
+        raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
+    return file

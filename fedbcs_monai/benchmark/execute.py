@@ -1,0 +1,210 @@
+"""Processes: every run in one of its own, so that one's end is not another's, and memory is its own."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from fedbcs_monai.benchmark.estimate import Estimate
+from fedbcs_monai.benchmark.plan import PlannedRun, Suite
+from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
+from fedbcs_monai.benchmark.worker import Ended, work
+from fedbcs_monai.errors import UserError
+
+TRAINED = 0.95
+"""Part of a run that is training; the rest is testing."""
+
+KILLED = -9
+"""Exit code of a process that the system has ended, in most cases for lack of memory."""
+
+
+class Failure(NamedTuple):
+    """A run that did not come to its end, why, and where more is said."""
+
+    run: PlannedRun
+    reason: str
+    log: Path
+
+
+class SuiteWatch:
+    """Hears how a suite goes; the default says nothing."""
+
+    def begun(self, total: int, finished: int) -> None:
+        """So many runs are planned, and so many of them were finished before."""
+
+    def started(self, run: PlannedRun, stage: Stage) -> None:
+        """A run starts, anew or from where it was left."""
+
+    def moved(self, done: float, total: int) -> None:
+        """So many runs are done, parts of runs among them."""
+
+    def finished(self, run: PlannedRun, seconds: float, done: int, total: int, left_s: float) -> None:
+        """A run is done, the how-manyeth, and how long the others will take; NaN while that is not known."""
+
+    def failed(self, failure: Failure) -> None:
+        """A run has failed; the others go on."""
+
+
+def run_suite(
+    suite: Suite, *, jobs: int = 1, overwrite: bool = False, watch: SuiteWatch | None = None
+) -> list[Failure]:
+    """Carry out the runs of a suite that are not finished, several at once, each in a process of its own.
+
+    A run that fails does not stop the others. Interrupted, every run under way leaves a checkpoint, and the same call
+    goes on from there. With one thread a run its bits do not depend on ``jobs``.
+
+    Args:
+        suite: what to run; every run's output goes to ``logs`` in its folder.
+        jobs: how many runs at once; a run whose ``threads`` are 0 gets its share of the processors.
+        overwrite: begin every run anew.
+        watch: hears of progress.
+
+    Raises:
+        UserError: a run folder holds a run of another configuration; nothing has been started.
+    """
+    check_jobs(jobs)
+    crew = _Crew(suite, stages_of(suite, overwrite), jobs, overwrite, watch or SuiteWatch())
+    try:
+        crew.work()
+    finally:
+        crew.stop()
+    return crew.failures
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse to run nothing at once.
+
+    Raises:
+        UserError: how many it must be.
+    """
+    if jobs < 1:
+        raise UserError(f"jobs is {jobs}: it must be 1 or more")
+
+
+class _Job:
+    """A run under way."""
+
+    def __init__(self, run: PlannedRun, process: BaseProcess, log: Path) -> None:
+        self.run, self.process, self.log = run, process, log
+        self.began, self.done = time.perf_counter(), 0.0
+
+
+class _Crew:
+    """The processes of a suite."""
+
+    def __init__(
+        self, suite: Suite, stages: Mapping[str, Stage], jobs: int, overwrite: bool, watch: SuiteWatch
+    ) -> None:
+        self.stages, self.jobs, self.overwrite, self.watch = stages, jobs, overwrite, watch
+        self.logs = suite.output / "logs"
+        self.context = _context()
+        self.stopping: Event = self.context.Event()
+        self.estimate = Estimate()
+        self.total = len(suite.runs)
+        self.waiting = deque(run for run in suite.runs if stages[run.name] is not Stage.FINISHED)
+        self.running: dict[Connection, _Job] = {}
+        self.failures: list[Failure] = []
+        for run in suite.runs:
+            if stages[run.name] is Stage.FINISHED:
+                self.estimate.learn(run, seconds_of(run))
+
+    def work(self) -> None:
+        """Start runs as there is room, and hear them until all are done."""
+        self.watch.begun(self.total, self.total - len(self.waiting))
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.jobs:
+                self.start(self.waiting.popleft())
+            for connection in wait(list(self.running)):
+                self.hear(cast(Connection, connection))
+
+    def start(self, run: PlannedRun) -> None:
+        """Start a run's process."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{run.name}.txt"
+        shared = PlannedRun(run.name, {**run.config, "threads": run.config.get("threads") or _threads(self.jobs)})
+        ours, theirs = self.context.Pipe(duplex=False)
+        process = self.context.Process(  # type: ignore[attr-defined]
+            target=work, args=(shared, self.overwrite, log, theirs, self.stopping), name=run.name
+        )
+        with _deaf_to_interrupts():
+            process.start()
+        theirs.close()
+        self.running[ours] = _Job(run, process, log)
+        self.watch.started(run, self.stages[run.name])
+
+    def hear(self, connection: Connection) -> None:
+        """Take what a run has to say: how far it is, or how it ended."""
+        job = self.running[connection]
+        try:
+            said = connection.recv()
+        except EOFError:
+            job.process.join()
+            killed = "; perhaps it ran out of memory" if job.process.exitcode == KILLED else ""
+            said = Ended(f"its process ended with code {job.process.exitcode}{killed}")
+        if isinstance(said, Ended):
+            self.end(connection, said.reason)
+        else:
+            job.done = TRAINED * said
+        parts = sum(job.done for job in self.running.values())
+        self.watch.moved(self.total - len(self.waiting) - len(self.running) + parts, self.total)
+
+    def end(self, connection: Connection, reason: str | None) -> None:
+        """A run has ended, well or for a reason."""
+        job = self.running.pop(connection)
+        connection.close()
+        job.process.join()
+        if reason is not None:
+            self.failures.append(Failure(job.run, reason, job.log))
+            self.watch.failed(self.failures[-1])
+            return
+        seconds = time.perf_counter() - job.began
+        self.estimate.learn(job.run, seconds)
+        under_way = {other.run.name: (other.run, other.done) for other in self.running.values()}
+        done = self.total - len(self.waiting) - len(self.running) - len(self.failures)
+        left_s = self.estimate.left(self.waiting, under_way, self.jobs)
+        self.watch.finished(job.run, seconds, done, self.total, left_s)
+
+    def stop(self) -> None:
+        """Have every run write its checkpoint and end."""
+        self.stopping.set()
+        for job in self.running.values():
+            job.process.join()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started here ignores Ctrl-C, as it inherits that."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's alone
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _threads(jobs: int) -> int:
+    """A run's share of the processors."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, processors // jobs)
+
+
+def _context() -> BaseContext:
+    """How processes are made: on Linux from one that has imported everything, which saves seconds a run."""
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])
+    return context

@@ -1,0 +1,279 @@
+"""Planning: a benchmark's file, and what the command line asks of it, to a suite of runs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedbcs_monai.benchmark.plan import PlannedRun, Row, Suite, Sweep, TaskPlan
+from fedbcs_monai.config import (
+    Config,
+    beside,
+    check_keys,
+    find_config,
+    load_config,
+    name_of,
+    plain,
+    read_config,
+    stacked,
+)
+from fedbcs_monai.data import read_sites
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.keys import BENCHMARK_KEYS, KEYS, SWEEP_KEYS, TASK_KEYS, TRAINING_KEYS
+
+TABLES = ("methods", "bounds", "ablation", "style", "leave_one_out")
+PARTS = (*TABLES, "sweep")
+"""What a benchmark can be asked for, one by one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line asks of a benchmark; None leaves it as it stands in the file.
+
+    Args:
+        sites: from a task's name to its site list; the empty name stands for the only task.
+        tasks: names of the tasks.
+        seeds: of every training.
+        folds: of the site lists.
+        methods: names of trainings; no others are run, and nothing is swept.
+        parts: some of `PARTS`.
+        leave_one_out: repeat every method without each site in turn.
+        overrides: keys of a run, over those of the file.
+        trust: as in `load_config`.
+    """
+
+    sites: Mapping[str, Path] = field(default_factory=dict)
+    tasks: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    folds: Sequence[int] | None = None
+    methods: Sequence[str] | None = None
+    parts: Sequence[str] | None = None
+    leave_one_out: bool = False
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    trust: Sequence[str] = ()
+
+
+def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> Suite:
+    """Read a benchmark's file, and resolve and check the configuration of every run.
+
+    Args:
+        name: of a YAML file, or of a shipped benchmark.
+        output: folder of the benchmark; its runs go into ``runs`` in it.
+        choice: of the command line.
+
+    Raises:
+        UserError: what is misspelt, missing or contradictory, in one line.
+    """
+    choice = choice or Choice()
+    if "method" in read_config(find_config(name)):
+        raise UserError(f"{name}: is one experiment and no benchmark; `fedbcs train` runs it")
+    content = stacked(name, BENCHMARK_KEYS)
+    _check(content, str(name))
+    for task in content["tasks"].values():
+        if task.get("sites"):
+            task["sites"] = beside(find_config(name), task["sites"])
+    if choice.leave_one_out:
+        content["leave_one_out"] = content.get("leave_one_out") or content["methods"]
+    trainings = [training for part in TABLES for training in content.get(part, [])]
+    _choose("method", choice.methods, dict.fromkeys(trainings), str(name))
+    tasks = _choose("task", choice.tasks, content["tasks"], str(name))
+    plans = [_Planner(task, content, _site_list(task, tasks, content, choice), output, choice).plan() for task in tasks]
+    suite = Suite(str(content.get("title", "Benchmark")), output, tuple(plans))
+    if not suite.runs:
+        raise UserError(f"{name}: nothing is left to train; choose other --methods or --parts")
+    return suite
+
+
+class _Planner:
+    """Plans one task; two trainings that turn out to be the same share their runs."""
+
+    def __init__(self, task: str, content: Config, sites: Path, output: Path, choice: Choice) -> None:
+        self.task, self.content, self.sites, self.output, self.choice = task, content, sites, output, choice
+        self.seeds = content.get("seeds", [0])
+        self.folds = list(dict.fromkeys(choice.folds or content.get("folds", [0])))
+        self.planned: dict[str, PlannedRun] = {}
+
+    def plan(self) -> TaskPlan:
+        """The whole task."""
+        methods, bounds, ablation, style = ([self.row(name) for name in self.names(part)] for part in TABLES[:4])
+        plan = TaskPlan(
+            self.task, tuple(methods), tuple(bounds), tuple(ablation), tuple(style), self.sweep(), self.left_out()
+        )
+        for rows in (plan.inside, *plan.left_out.values()):
+            self.tell_apart(rows)
+        if len({str(run.config.get("leave_out")) for row in plan.inside for run in row.runs}) > 1:
+            raise UserError(f"tasks: {self.task}: trainings differ in leave_out; tables compare the same sites")
+        return plan
+
+    def tell_apart(self, rows: Iterable[Row]) -> None:
+        """Refuse two rows of one name: tables could not tell them apart."""
+        found: dict[str, Row] = {}
+        for row in rows:
+            other = found.setdefault(row.label, row)
+            if other.key != row.key:
+                names = " and ".join(one.key.removeprefix(f"{self.task}_") for one in (other, row))
+                raise UserError(f"tasks: {self.task}: {names} are both called {row.label!r}; give one a `label`")
+
+    def names(self, part: str) -> list[str]:
+        """The trainings of a part that were not ruled out."""
+        if self.choice.parts is not None and part not in self.choice.parts:
+            return []
+        wanted = self.choice.methods
+        return [name for name in self.content.get(part, []) if wanted is None or name in wanted]
+
+    def about(self, name: str, **more: Any) -> Config:
+        """What the file says of a training, and more overrides."""
+        found = {"experiment": name, "seeds": self.seeds, **self.content.get("trainings", {}).get(name, {})}
+        return {**found, "overrides": {**found.get("overrides", {}), **more}}
+
+    def sweep(self) -> Sweep | None:
+        """The training under every value of the key."""
+        asked = self.content.get("sweep")
+        if not asked or self.choice.methods is not None or "sweep" not in (self.choice.parts or PARTS):
+            return None
+        short, seeds = asked["key"].rpartition("::")[2], asked.get("seeds", self.seeds)
+        self.row(asked["training"], {**self.about(asked["training"]), "seeds": seeds})  # a value may be its own
+        rows = []
+        for value in asked["values"]:
+            about = self.about(asked["training"], **{asked["key"]: value})
+            about |= {"seeds": seeds, "label": f"{short} {value}"}
+            rows.append(self.row(f"{asked['training']}_{short}_{value}", about))
+        base = self.row(asked["base"]) if asked.get("base") else None
+        return Sweep(asked["key"], tuple(asked["values"]), tuple(rows), base)
+
+    def left_out(self) -> dict[str, tuple[Row, ...]]:
+        """The trainings once without each site that trains."""
+        names = self.names("leave_one_out")
+        if names and "leave_out" in self.choice.overrides:
+            raise UserError("command line: leave_out and --leave-one-site-out exclude each other; choose one")
+        sites = sorted(read_sites(self.sites).items()) if names else []
+        return {
+            site: tuple(self.row(f"{name}_without_{site}", self.about(name, leave_out=site)) for name in names)
+            for site, data in sites
+            if data.split("train", self.folds[0])
+        }
+
+    def refuse_command_line(self, name: str, about: Config) -> None:
+        """Refuse a key of the command line that would take from a row what its label says of it."""
+        for given, value in self.choice.overrides.items() if about.get("label") else ():
+            for key, own in about["overrides"].items():
+                if value != own and (f"{key}::".startswith(f"{given}::") or f"{given}::".startswith(f"{key}::")):
+                    raise UserError(
+                        f"command line: {given} is what {name} ({about['label']}) sets itself; "
+                        "leave that out with --methods or --parts"
+                    )
+
+    def row(self, name: str, about: Config | None = None) -> Row:
+        """A training and its runs."""
+        about = about or self.about(name)
+        self.refuse_command_line(name, about)
+        of_task: Config = self.content["tasks"][self.task]
+        layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
+        overrides: Config = {}
+        for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
+            overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
+        experiment = of_task["experiments"].format(about["experiment"])
+        config = load_config(experiment, overrides | {"sites": str(self.sites)}, self.choice.trust)
+        label = about.get("label") or name_of(config)
+        config |= {"name": label, "task": self.task}
+        seeds = dict.fromkeys(self.choice.seeds or about["seeds"])
+        return Row(
+            f"{self.task}_{name}",
+            label,
+            tuple(self.run(name, {**config, "seed": seed, "fold": fold}) for fold in self.folds for seed in seeds),
+        )
+
+    def run(self, name: str, config: Config) -> PlannedRun:
+        """A run, or the one with the same configuration that is planned already."""
+        same = json.dumps(plain({**config, "name": ""}), sort_keys=True)
+        if same not in self.planned:
+            fold = f"_fold{config['fold']}" if config["fold"] else ""
+            full = f"{self.task}_{name}{fold}_seed{config['seed']}"
+            self.planned[same] = PlannedRun(full, {**config, "output": str(self.output / "runs" / full)})
+        return self.planned[same]
+
+
+def _site_list(task: str, tasks: Sequence[str], content: Config, choice: Choice) -> Path:
+    """A task's site list: that of the command line, or of the file."""
+    _choose("task", [name for name in choice.sites if name], content["tasks"], "--sites")
+    if "" in choice.sites and len(tasks) > 1:
+        raise UserError(f"{', '.join(tasks)} have a site list each; name both: --sites {task}=FILE")
+    found = choice.sites.get(task) or choice.sites.get("") or content["tasks"][task].get("sites")
+    if not found:
+        raise UserError(
+            f"task {task!r} has no site list; `fedbcs sites FOLDER` writes one, --sites {task}=FILE names it"
+        )
+    if not Path(found).is_file():
+        raise UserError(f"{found}: no such site list for {task!r}; name it with --sites {task}=FILE, or choose --tasks")
+    return Path(found)
+
+
+def _choose(what: str, wanted: Sequence[str] | None, there: Iterable[str], where: str) -> list[str]:
+    """Those of the names that are wanted; all if nothing is said."""
+    names = list(there)
+    for name in wanted or ():
+        if name not in names:
+            raise UserError(f"{where}: no {what} {name!r}; there are: {', '.join(names)}")
+    return [name for name in names if wanted is None or name in wanted]
+
+
+def _check(content: Config, where: str) -> None:
+    """Refuse unknown keys, and values of another kind."""
+    for key in ("tasks", "methods"):
+        if not content.get(key):
+            raise UserError(f"{where}: is no benchmark, it has no `{key}`; `fedbcs train` takes single experiments")
+    for key, known in (("tasks", TASK_KEYS), ("trainings", TRAINING_KEYS)):
+        for name, inner in _mapping(content, key, where).items():
+            _check_name(name, f"{where}: {key}")
+            check_keys(inner, known, f"{where}: {key}: {name}")
+            _check_overrides(inner, f"{where}: {key}: {name}")
+            _list(inner, "seeds", int, f"{where}: {key}: {name}")
+            if not isinstance(inner.get("label") or "", str):
+                said = f"`label` must be text, got {inner['label']!r}; put it in quotes"
+                raise UserError(f"{where}: {key}: {name}: {said}")
+    for name, task in content["tasks"].items():
+        if "{}" not in str(task.get("experiments")):
+            raise UserError(f"{where}: tasks: {name}: `experiments` must have {{}} in it, as in nuclei_{{}}")
+    for key in ("seeds", "folds"):
+        _list(content, key, int, where)
+    for key in TABLES:
+        _list(content, key, str, where)
+        for name in content.get(key) or ():
+            _check_name(name, f"{where}: {key}")
+    _check_overrides(content, where)
+    sweep = _mapping(content, "sweep", where)
+    check_keys(sweep, SWEEP_KEYS, f"{where}: sweep")
+    missing = [key for key in ("training", "key", "values") if sweep and not sweep.get(key)]
+    if missing:
+        raise UserError(f"{where}: sweep: lacks {', '.join(missing)}")
+    if sweep and not isinstance(sweep["values"], list):
+        raise UserError(f"{where}: sweep: `values` must be a list, got {sweep['values']!r}")
+    _list(sweep, "seeds", int, f"{where}: sweep")
+
+
+def _check_name(name: Any, where: str) -> None:
+    """Refuse what cannot be part of a folder's name."""
+    if not isinstance(name, str) or not name or set(name) & set("/\\"):
+        raise UserError(
+            f"{where}: {name!r} names a folder, so it is text without slashes; a path goes into the `experiment` of a "
+            "training of another name"
+        )
+
+
+def _check_overrides(content: Config, where: str) -> None:
+    overrides = _mapping(content, "overrides", where)
+    check_keys({str(key).partition("::")[0]: value for key, value in overrides.items()}, KEYS, f"{where}: overrides")
+
+
+def _mapping(content: Config, key: str, where: str) -> Config:
+    found = content.get(key) or {}
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: `{key}` must be a mapping, got {found!r}")
+    return found
+
+
+def _list(content: Config, key: str, kind: type, where: str) -> None:
+    found = content.get(key, [])
+    if not isinstance(found, list) or any(type(value) is not kind for value in found):
+        raise UserError(f"{where}: `{key}` must be a list of {'names' if kind is str else 'numbers'}, got {found!r}")

@@ -1,0 +1,111 @@
+"""Worker: the process of one run; it tells how far it is, and stops when it is told to."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import NamedTuple
+
+from fedbcs_monai.backends.local import train
+from fedbcs_monai.benchmark.plan import PlannedRun
+from fedbcs_monai.benchmark.status import Stage, stage_of
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.callbacks import Watch
+
+
+class Ended(NamedTuple):
+    """A run's last word: None if all went well, else why it did not."""
+
+    reason: str | None
+
+
+def work(run: PlannedRun, overwrite: bool, log: Path, tell: Connection, stopping: Event) -> None:
+    """Carry out a run in this process, which is its own, and tell how it goes and how it ends.
+
+    Args:
+        run: which.
+        overwrite: begin it anew.
+        log: where everything goes that this process prints.
+        tell: hears which fraction of the training is done, a number, and in the end `Ended`.
+        stopping: set when the run shall end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _write_output_to(log)
+    reason = None
+    try:
+        carry_out(run, overwrite, _Telling(tell, stopping))
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    except UserError as error:
+        reason = str(error)
+        print(reason)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        traceback.print_exc()
+    tell.send(Ended(reason))
+
+
+def carry_out(run: PlannedRun, overwrite: bool = False, watch: Watch | None = None) -> None:
+    """Train and test a run in this process, from where it was left.
+
+    Args:
+        run: which.
+        overwrite: begin anew whatever is there.
+        watch: hears of progress.
+
+    Raises:
+        UserError: what the user can mend.
+    """
+    begun = not overwrite and stage_of(run) is Stage.BEGUN
+    left = (run.folder / "rounds.csv").is_file()  # of a run that ended before its first checkpoint
+    train(run.config, resume=begun, overwrite=left and not begun, watch=watch)
+
+
+class _Telling(Watch):
+    """Tells how far the run is, and ends it between two steps when it shall stop."""
+
+    def __init__(self, tell: Connection, stopping: Event) -> None:
+        self.tell, self.stopping = tell, stopping
+        self.total = 1
+
+    def note(self, text: str) -> None:
+        """Into the log."""
+        print(text, flush=True)
+        self.heed()
+
+    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+        """Training begins."""
+        self.total = rounds
+        self.tell.send(done / rounds)
+
+    def stepped(self, site: str, steps: int) -> None:
+        """A site has taken a step."""
+        self.heed()
+
+    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+        """A site has finished its round."""
+        self.tell.send((round - 1) / self.total)
+
+    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+        """Into the log."""
+        self.note(f"round {round}: " + ", ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items()))
+
+    def heed(self) -> None:
+        """Stop if the one who started this run says so, or is no more."""
+        parent = parent_process()
+        if self.stopping.is_set() or (parent is not None and not parent.is_alive()):
+            raise KeyboardInterrupt
+
+
+def _write_output_to(log: Path) -> None:
+    """Whatever this process prints goes into a file from here on."""
+    with log.open("a", encoding="utf-8") as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)

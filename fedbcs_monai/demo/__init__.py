@@ -1,0 +1,1 @@
+"""Demo: synthetic sites for the first five minutes, and for tests."""

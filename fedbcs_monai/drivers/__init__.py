@@ -1,1 +1,0 @@
-"""Drivers: how a broadcast reaches the sites and their updates come back."""

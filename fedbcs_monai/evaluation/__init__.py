@@ -1,1 +1,0 @@
-"""Evaluation: how good a mask is, and tables of it."""

@@ -1,0 +1,1 @@
+"""Metrics: how good a mask is, and tables of it."""

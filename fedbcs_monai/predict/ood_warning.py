@@ -1,0 +1,43 @@
+"""Familiar: how far an image lies from the sites that models were trained at, said of it and if need be warned of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from fedbcs_monai.ood.distance import UNLIKE_SD, distances
+from fedbcs_monai.ood.style import style_of
+from fedbcs_monai.predict.model import Model
+
+
+@contextmanager
+def listening(models: Sequence[Model]) -> Iterator[Callable[[], dict[str, float]]]:
+    """Listen to models at work on an image, for as long as the context lasts.
+
+    Yields:
+        What says, once they are done, the distance of the image to every site in standard deviations, the nearest
+        first. Of several models it is that to which the image is least familiar. Empty if no model knows its sites.
+    """
+    with ExitStack() as stack:
+        heard = [(m.sites, stack.enter_context(style_of(m.trained.network))) for m in models if m.sites]
+
+        def found() -> dict[str, float]:
+            each = [distances(sites, style.vector()) for sites, style in heard]
+            return max(each, key=lambda of_model: next(iter(of_model.values())), default={})
+
+        yield found
+
+
+def statistics_of(distances_sd: dict[str, float]) -> dict[str, Any]:
+    """``familiarity``: the ``nearest`` site, its ``distance_sd``, and those of all ``sites``; empty where unknown."""
+    if not distances_sd:
+        return {}
+    nearest, distance_sd = next(iter(distances_sd.items()))
+    return {"familiarity": {"nearest": nearest, "distance_sd": distance_sd, "sites": distances_sd}}
+
+
+def warnings_of_distance(distances_sd: dict[str, float]) -> list[str]:
+    """What is unusual about an image, in one sentence."""
+    nearest, distance_sd = next(iter(distances_sd.items()), ("", 0.0))
+    if distance_sd <= UNLIKE_SD:
+        return []
+    return [f"unlike any training site: nearest is {nearest}, distance {distance_sd:.1f} sd"]

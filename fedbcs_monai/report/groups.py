@@ -1,0 +1,109 @@
+"""Arms: the methods under comparison, each with the runs that differ only by their seed or fold."""
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedbcs_monai.metrics.tables import Score, Spread, average, case_means, mean_sd, site_means
+from fedbcs_monai.report.runs import Run
+
+REPEATS = {"seed", "fold", "output", "device", "threads", "workers"}
+"""Settings in which repeats of one method may differ, wherever in the config they stand."""
+
+# Okabe and Ito's colour-blind safe hues, in a lightness that holds on white, on black and on a stained slide.
+COLOURS = ("#2b8cd6", "#e0601a", "#0fa37a", "#c9659f", "#b98a00", "#7d62d0", "#8a8f98")
+DASHES = ("", "6 3", "2 2")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method: its runs, and how it is written and drawn."""
+
+    label: str
+    runs: tuple[Run, ...]
+    colour: str
+    dash: str = ""
+
+    @property
+    def scored(self) -> tuple[Run, ...]:
+        """The runs with test scores of the model that validation selected."""
+        return tuple(run for run in self.runs if run.summary and run.scores.get(("selected", "dice")))
+
+    @property
+    def repeats(self) -> set[tuple[int, int]]:
+        """Seed and fold of every scored run."""
+        return {run.repeat for run in self.scored}
+
+    def cases(self, metric: str, model: str = "selected", only: Collection[tuple[int, int]] = ()) -> list[Score]:
+        """One score a test case, the mean over repeats: all of them, or ``only`` some."""
+        runs = [run for run in self.scored if not only or run.repeat in only]
+        return case_means(run.scores.get((model, metric), ()) for run in runs)
+
+    def means(self, metric: str, sites: Sequence[str], model: str = "selected") -> dict[str, Spread]:
+        """Per-site means, with their spread over repeats; NaN where a site has no score."""
+        each = [site_means(run.scores.get((model, metric), ())) for run in self.scored]
+        return {site: mean_sd(means.get(site, math.nan) for means in each) for site in sites}
+
+    def average(self, metric: str, sites: Sequence[str], unseen: Collection[str], model: str = "selected") -> Spread:
+        """AVG over the trained sites, with its spread over repeats."""
+        each = [site_means(run.scores.get((model, metric), ())) for run in self.scored]
+        return mean_sd(average({site: means.get(site, math.nan) for site in sites}, unseen) for means in each)
+
+
+def group(runs: Sequence[Run]) -> list[Arm]:
+    """Runs to arms, in the order given: the same method with the same settings, seed and fold apart, is one arm."""
+    members: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        settings = {key: value for key, value in flat(run.config).items() if key.rpartition(".")[2] not in REPEATS}
+        members.setdefault((run.name, json.dumps(settings, sort_keys=True, default=str)), []).append(run)
+    groups = list(members.values())
+    return [
+        Arm(label, tuple(of_arm), COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)])
+        for i, (label, of_arm) in enumerate(zip(_labels(groups), groups, strict=True))
+    ]
+
+
+def baseline(arms: Sequence[Arm]) -> Arm:
+    """What the others are measured against: FedAvg if it was run, otherwise the first with scores."""
+    scored = [arm for arm in arms if arm.scored] or list(arms)
+    return next((arm for arm in scored if arm.runs[0].method == "FedAvg"), scored[0])
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested config as `path.to.key` -> value.
+
+    >>> flat({"rounds": 4, "method": {"mu": 0.1}})
+    {'rounds': 4, 'method.mu': 0.1}
+    """
+    items: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            items.update(flat(value, f"{prefix}{key}."))
+        else:
+            items[f"{prefix}{key}"] = value
+    return items
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Settings in which flat configs differ: key -> the value in each, None where it is not set."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    values = {key: [config.get(key) for config in configs] for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """The run's name; where several arms share it, with the settings that tell them apart."""
+    names = [of_arm[0].name for of_arm in groups]
+    labels = []
+    for name, of_arm in zip(names, groups, strict=True):
+        namesakes = [other[0] for other, other_name in zip(groups, names, strict=True) if other_name == name]
+        differ = differing([flat(run.config) for run in namesakes])
+        telling = [key for key in differ if key.rpartition(".")[2] not in REPEATS]
+        own = flat(of_arm[0].config)
+        said = ", ".join(f"{key.rpartition('.')[2]} {own.get(key, 'default')}" for key in telling)
+        labels.append(
+            name if len(namesakes) == 1 else f"{name} ({said if len(telling) < 3 else of_arm[0].folder.name})"
+        )
+    return labels

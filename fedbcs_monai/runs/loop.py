@@ -1,0 +1,305 @@
+"""Run: the rounds of a federation and what they leave on disk, whoever carries its messages."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from fedbcs_monai.config import plain
+from fedbcs_monai.data import digest_sites
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.memory import peak_bytes
+from fedbcs_monai.federated.messages import Broadcast, Carry, State, Update
+from fedbcs_monai.federated.server import Aggregator
+from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.runs.checkpoint import (
+    Checkpoint,
+    drop_checkpoints_after,
+    newest_round,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
+from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment, read_json
+from fedbcs_monai.tensors import Tensors, under
+
+NOBODY: Callable[[], Mapping[str, Tensors]] = dict
+"""What sites keep for themselves, where they keep it on their own disks."""
+
+
+@dataclass
+class Run:
+    """A federation under way: its rounds, the model selected so far, and its folder, which is its own until `close`.
+
+    Args:
+        config: of `load_config`, with an ``output`` folder.
+        point: the newest whole round.
+        journal: what is written.
+        watch: hears of progress.
+        began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
+        claim: the lock of the folder.
+    """
+
+    config: Mapping[str, Any]
+    point: Checkpoint
+    journal: Journal
+    watch: Watch
+    began: float
+    claim: FileLock
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.journal.folder / "checkpoints"
+
+    def rounds(self, aggregator: Aggregator, ask: Carry, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
+        """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
+
+        Args:
+            aggregator: from whose state the rounds go on.
+            ask: carries a broadcast to the sites.
+            kept: what every site would go on with, for the checkpoint.
+        """
+        aggregator.heard, aggregator.refused, aggregator.repeated = self._heard, self.refused, self._repeated
+        aggregator.history.restore(self.point.history.get("updates", {}))
+        keep = self.config["keep_checkpoints"]
+        saved = self.point.state.round
+        if self._settled():
+            return
+        try:
+            for state in aggregator.rounds(ask, self.config["rounds"]):
+                history = dict(self.point.history)
+                if state.round % self.config["evaluate_every"] == 0 or state.round == self.config["rounds"]:
+                    history |= self._select(state, history, aggregator.evaluate(ask), kept)
+                history["updates"] = aggregator.history.plain()
+                history["seconds"] = time.perf_counter() - self.began
+                self.point = Checkpoint(state, kept(), history)
+                if state.round % self.config["checkpoint_every"] == 0:
+                    write_checkpoint(self.checkpoints, self.point, keep)
+                    saved = state.round
+                if self._settled():
+                    break
+        finally:
+            if self.point.state.round > saved:
+                write_checkpoint(self.checkpoints, self.point, keep)
+
+    def finish(
+        self,
+        method: str,
+        scores: Iterable[tuple[str, str, CaseScore]],
+        trained: Iterable[str],
+        counts: Mapping[str, Mapping[str, int]],
+        asked: Iterable[str],
+    ) -> None:
+        """Write ``scores.csv`` and ``summary.json``, which also says of each site in which rounds it did not train.
+
+        A site that took part in no round is absent from all of them, and no model was trained on it: it is unseen.
+
+        Args:
+            method: what a run without a name goes by.
+            scores: (model, site, score) of every test case.
+            trained: the sites with training cases.
+            counts: of every site, its cases in each part.
+            asked: who was to train, also those that never answered.
+        """
+        self.journal.write_scores(scores)
+        every = set(range(1, self.point.state.round + 1))
+        on_test = self.point.history.get("best_on_test")
+        took_part = {**{site: set[int]() for site in asked}, **self.journal.took_part()}
+        missed = {site: sorted(every - rounds) for site, rounds in took_part.items()}
+        never = {site for site, rounds in took_part.items() if not rounds}
+        self.journal.write_json(
+            "summary.json",
+            {
+                "name": self.config.get("name") or method,
+                "task": self.config.get("task", ""),
+                "rounds": self.point.state.round,
+                "selected_round": self.point.history["best"]["round"],
+                "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
+                "unseen": sorted(set(counts) - (set(trained) - never)),
+                "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
+                "refused": self.journal.refusals(),
+                "seconds": self.point.history["seconds"],
+                "peak_bytes": peak_bytes(),
+                "sites": counts,
+            },
+        )
+
+    def close(self) -> None:
+        """Close what is open, and leave the folder to others."""
+        self.journal.close()
+        self.claim.release()
+
+    def _settled(self) -> bool:
+        """Whether the validation score, when last taken, had not improved for as long as the run has patience."""
+        patience, history = self.config.get("patience", 0), self.point.history
+        best, evaluated = history.get("best"), history.get("evaluated", 0)
+        return bool(patience and best and evaluated - best["round"] >= patience)
+
+    def _heard(self, broadcast: Broadcast, update: Update) -> None:
+        self.journal.log(broadcast.round, update.site, update.metrics)
+        self.watch.trained(broadcast.round, update.site, update.metrics)
+
+    def refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
+        """Note what a site sent and why it is not believed."""
+        self.journal.refuse(broadcast.round, broadcast.task, site, reason)
+        self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
+
+    def _repeated(self, round: int, sites: Sequence[str]) -> None:
+        self.journal.forget_after(round - 1)
+        self.watch.note(f"round {round} is asked for again: {', '.join(sites)} far from the other sites")
+
+    def _select(
+        self,
+        state: State,
+        history: Mapping[str, Any],
+        updates: Iterable[Update],
+        kept: Callable[[], Mapping[str, Tensors]],
+    ) -> dict[str, Any]:
+        """Log the scores of a round, and keep its model if it is the best so far on validation cases."""
+        scores = {update.site: update.metrics for update in updates}
+        for site, metrics in scores.items():
+            self.journal.log(state.round, site, metrics)
+        self.watch.evaluated(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
+        found = {"evaluated": state.round, **bests(history, state.round, scores)}
+        if found.get("best", {}).get("round") == state.round:
+            found["best"]["sha256"] = write_model(self.journal.folder, "selected", state.weights, private(kept()))
+        return found
+
+
+def open_run(
+    config: Mapping[str, Any],
+    start: State,
+    device: torch.device,
+    resume: bool | int = False,
+    watch: Watch | None = None,
+) -> Run:
+    """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
+
+    A run that was killed before its first checkpoint is resumed from the beginning.
+
+    Raises:
+        UserError: there is nothing to resume, the run had another configuration, or somebody else is writing it.
+    """
+    folder = Path(config["output"])
+    point = Checkpoint(start, {}, {"seconds": 0.0})
+    with ExitStack() as undo:
+        claim = claim_folder(folder)
+        undo.callback(claim.release)
+        if resume is True and _unbegun(folder, config):
+            (watch or Watch()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
+            resume = False
+        if resume is not False:
+            _same_run(folder, config, resume)
+            point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
+            drop_checkpoints_after(folder / "checkpoints", point.state.round)
+            for result in ("summary.json", "scores.csv"):  # of fewer rounds: until it has ended, the run has none
+                (folder / result).unlink(missing_ok=True)
+        else:
+            clear_run(folder)
+        journal = Journal(folder, since=point.state.round)
+        journal.write_config(plain(config))
+        cases = _cases(config)
+        journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
+        undo.pop_all()
+    return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
+
+
+def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """The best round so far on validation cases and, where they are followed, on test cases; the earliest wins.
+
+    A site that does not answer, or not with a number, has no say: rounds are compared over the sites that answered in
+    both. Where nobody has validation cases, the newest round is the best.
+    """
+    found: dict[str, Any] = {}
+    for name, metric in (("best", "val_dice"), ("best_on_test", "test_dice")):
+        now = {site: m[metric] for site, m in scores.items() if math.isfinite(m.get(metric, math.nan))}
+        before = history.get(name, {}).get("sites", {})
+        both = now.keys() & before.keys()
+        if now and (not both or math.fsum(now[site] for site in both) > math.fsum(before[site] for site in both)):
+            dice = math.fsum(now.values()) / len(now)
+            found[name] = {"round": round, "dice": dice, "sites": {**before, **now}}
+    if not (found.get("best") or history.get("best", {}).get("sites")):
+        found["best"] = {"round": round, "dice": -math.inf}
+    return found
+
+
+def _resumed(folder: Path, point: Checkpoint) -> Checkpoint:
+    """The checkpoint; if a later round has replaced the selected model, selection begins anew with this round's."""
+    best = point.history.get("best")
+    if best is None or best["sha256"] == digest_model(folder / WEIGHTS["selected"]):
+        return point
+    sha256 = write_model(folder, "selected", point.state.weights, private(point.sites))
+    anew = {"round": point.state.round, "dice": -math.inf, "sha256": sha256}
+    return point._replace(history={**point.history, "best": anew})
+
+
+def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
+    """Of what sites keep, as `Site.state` gives it, the tensors of the network."""
+    return {name: under("private", state) for name, state in sites.items()}
+
+
+def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """Keys in which a run has another configuration; those apart that a resumed run may have otherwise.
+
+    A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
+    """
+    free = {
+        "name",
+        "rounds",
+        "patience",
+        "device",
+        "output",
+        "threads",
+        "workers",
+        "keep_checkpoints",
+        "checkpoint_every",
+        "cache",
+    }
+    before, now = plain(read_json(folder / "config.json")), plain(config)
+    then, cases = read_json(folder / "environment.json").get("cases"), _cases(config)
+    if then and cases:
+        free.add("sites")
+    changed = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+    return [*changed, "sites (its cases or their parts)"] if "sites" in free and then != cases else changed
+
+
+def _cases(config: Mapping[str, Any]) -> str | None:
+    """Which cases are in which parts; None where the sites are elsewhere."""
+    return digest_sites(Path(config["sites"])) if config.get("sites") else None
+
+
+def _unbegun(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run has no checkpoint yet, damaged ones included, and no results either.
+
+    Raises:
+        UserError: it has another configuration.
+    """
+    if newest_round(folder / "checkpoints") or (folder / "summary.json").is_file():
+        return False
+    if (folder / "config.json").is_file():
+        _same_run(folder, config, True)
+    return True
+
+
+def _same_run(folder: Path, config: Mapping[str, Any], resume: bool | int) -> None:
+    """Refuse to resume a run under another configuration; more rounds, another device or folder are none."""
+    changed = changed_keys(folder, config)
+    if changed:
+        raise UserError(
+            f"{folder}: was run with other values of {', '.join(changed)}; resume with the same, or name another -o"
+        )
+    at = newest_round(folder / "checkpoints") if resume is True else int(resume)
+    if at > config["rounds"]:
+        raise UserError(
+            f"{folder}: goes on after round {at}, and rounds is {config['rounds']}; ask for {at} or more, or name "
+            "another -o"
+        )

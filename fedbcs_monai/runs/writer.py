@@ -1,0 +1,255 @@
+"""Journal: what a run writes into its folder, besides checkpoints."""
+
+import csv
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import check_folder_can_be, naming, sum_file, sweep, write_sum, write_whole
+from fedbcs_monai.metrics.cases import CaseScore, Example
+from fedbcs_monai.names import checked_site_name
+
+PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
+ROUNDS = ("round", "site", "metric", "value")
+REFUSED = ("round", "task", "site", "reason")
+LOCK = ".lock"
+
+
+class Journal:
+    """The run folder: ``config.json``, ``environment.json``, ``rounds.csv``, TensorBoard, and the results.
+
+    ``refused.csv`` is there as soon as a site has sent something that was not believed.
+
+    Args:
+        folder: of the run.
+        since: round after which what stands in the tables is dropped, when a run is resumed.
+    """
+
+    def __init__(self, folder: Path, since: int = 0) -> None:
+        self.folder = folder
+        self._rounds = self._reopened(since)
+        if (folder / "refused.csv").is_file():
+            self.write_table("refused.csv", REFUSED, [row for row in self._refused() if int(row[0]) <= since])
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
+
+    def log(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+        """Append a site's numbers of a round, and show them on TensorBoard."""
+        writer = csv.writer(self._rounds)
+        with naming(self.folder / "rounds.csv"):
+            for metric, value in metrics.items():
+                writer.writerow([round, site, metric, repr(float(value))])
+            self._rounds.flush()
+        with naming(self.folder / "tensorboard"):
+            for metric, value in metrics.items():
+                self._board.add_scalar(f"{metric}/{site}", value, round)
+
+    def refuse(self, round: int, task: str, site: str, reason: str) -> None:
+        """Append why something that a site sent was not believed."""
+        self.write_table("refused.csv", REFUSED, [*self._refused(), [round, task, site, reason]])
+
+    def refusals(self) -> dict[str, dict[str, list[int]]]:
+        """From a site to the reasons why it was not believed, each with its rounds."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for round, _, site, reason in self._refused():
+            rounds = found.setdefault(site, {}).setdefault(reason, [])
+            if int(round) not in rounds:
+                rounds.append(int(round))
+        return dict(sorted(found.items()))
+
+    def forget_after(self, round: int) -> None:
+        """Drop from ``rounds.csv`` what stands there of later rounds."""
+        self._rounds.close()
+        self._rounds = self._reopened(round)
+
+    def took_part(self) -> dict[str, set[int]]:
+        """From a site to the rounds that it trained in."""
+        rounds: dict[str, set[int]] = {}
+        for round, site, metric, _ in self._rows():
+            if metric == "seconds":
+                rounds.setdefault(site, set()).add(int(round))
+        return rounds
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file of the run."""
+        write_whole(self.folder / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write ``config.json``, and its SHA-256 beside it: a changed digit in it changes masks as weights do."""
+        path = self.folder / "config.json"
+        sum_file(path).unlink(missing_ok=True)  # a run that is killed in between has none, and not that of another
+        self.write_json(path.name, content)
+        write_sum(path)
+
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file of the run."""
+        write_whole(self.folder / name, _csv([columns, *rows]))
+
+    def write_scores(self, scores: Iterable[tuple[str, str, CaseScore]]) -> None:
+        """Write ``scores.csv`` from (model, site, score)."""
+        rows = [(model, site, "test", *score) for model, site, score in scores]
+        write_whole(self.folder / "scores.csv", _csv([("model", "site", "split", *CaseScore._fields), *rows]))
+
+    def write_examples(self, site: str, examples: Sequence[Example]) -> None:
+        """Write ``examples/<site>_<n>.npz``; they hold pixels of cases, so they stay where the cases are."""
+        for n, example in enumerate(examples):
+            content = BytesIO()
+            np.savez_compressed(content, **example._asdict())
+            write_whole(self.folder / "examples" / f"{checked_site_name(site)}_{n}.npz", content.getvalue())
+
+    def write_look(self, site: str, picture: Any) -> None:
+        """Write ``looks/<site>.png``."""
+        content = BytesIO()
+        Image.fromarray(picture).save(content, "PNG")
+        write_whole(self.folder / "looks" / f"{checked_site_name(site)}.png", content.getvalue())
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._rounds.close()
+        self._board.close()
+
+    def _reopened(self, since: int) -> TextIO:
+        """``rounds.csv`` with the rows of rounds up to ``since``, to append to."""
+        rows = [row for row in self._rows() if int(row[0]) <= since]
+        write_whole(self.folder / "rounds.csv", _csv([ROUNDS, *rows]))
+        return (self.folder / "rounds.csv").open("a", newline="", encoding="utf-8")
+
+    def _rows(self) -> list[list[str]]:
+        return _table(self.folder / "rounds.csv", ROUNDS)
+
+    def _refused(self) -> list[list[str]]:
+        return _table(self.folder / "refused.csv", REFUSED)
+
+
+def _table(path: Path, columns: Sequence[str]) -> list[list[str]]:
+    """Whole rows of a table that begins with a round; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises:
+        UserError: it is not there, cut off, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the run stopped before it began. Run it again.") from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}): it is cut off or damaged. Run it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}. Run it again.")
+    return found
+
+
+def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
+    """Make sure that a run may write into a folder; nothing is changed.
+
+    Raises:
+        UserError: it cannot be a folder, or holds something that the run would replace unasked.
+    """
+    check_folder_can_be(folder)
+    held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
+    if held and resume and not any((folder / name).is_file() for name in ("config.json", "rounds.csv", LOCK)):
+        raise UserError(f"{folder}: holds something, but no run to go on with; name another -o")
+    if held and overwrite and not (folder / "rounds.csv").is_file():
+        raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
+    if held and not resume and not overwrite:
+        raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
+
+
+def claim_folder(folder: Path) -> FileLock:
+    """Lock a run folder, which is made if need be, for this process alone.
+
+    Returns:
+        The lock, taken; it is free again when it is released, or when this process ends for whatever reason.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process is writing a run into it; wait until it has ended, or name another -o"
+        ) from None
+    return lock
+
+
+def copy_run(folder: Path, to: Path) -> None:
+    """Copy a run folder's files into another folder, but for its lock."""
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns(LOCK), dirs_exist_ok=True)
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what an earlier run wrote into a folder, and nothing else."""
+    sweep(folder)
+    for path in folder.rglob("*"):
+        if path.is_file() and _is_ours(path.relative_to(folder)):
+            path.unlink()
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, machine and command of this run."""
+    return {
+        **{package.replace("-", "_"): version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def processor() -> str:
+    """The processor's model, where Linux says it, because the last bits of a training depend on it; else its kind."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _is_ours(path: Path) -> bool:
+    names = (
+        "config.json",
+        "config.json.sha256",
+        "environment.json",
+        "rounds.csv",
+        "refused.csv",
+        "scores.csv",
+        "summary.json",
+        "report.html",
+    )
+    folders = ("checkpoints", "tensorboard", "examples", "looks", "sites")
+    if len(path.parts) > 1:
+        return path.parts[0] in folders
+    return path.name in names or path.suffix == ".safetensors"
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    content = StringIO()
+    csv.writer(content).writerows(rows)
+    return content.getvalue().encode()

@@ -1,0 +1,95 @@
+"""The benchmark's page and files: four of them, one structure, nothing from elsewhere."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from fedbcs_monai.benchmark import write_benchmark
+from fedbcs_monai.benchmark.plan import Suite, Sweep, TaskPlan
+from fedbcs_monai.errors import UserError
+
+DICES = {"Ash": [0.6, 0.8], "Birch": [0.5, 0.5]}
+BETTER = {"Ash": [0.7, 0.9], "Birch": [0.6, 0.5]}
+
+
+@pytest.fixture
+def suite(row, tmp_path):
+    methods = (row("FedAvg", DICES, BETTER), row("Fed_BCS & <co>", BETTER))
+    sweep = Sweep("method::tau", (0.1, 0.4), (row("tau 0.1", DICES), row("tau 0.4", BETTER)))
+    return Suite("Two & two", tmp_path / "out", (TaskPlan("nuclei", methods, style=methods, sweep=sweep),))
+
+
+def test_four_files_are_written(suite):
+    assert [path.name for path in write_benchmark(suite)] == ["benchmark.html", "tables.md", "tables.csv", "tables.tex"]
+    assert all(path.stat().st_size for path in suite.output.iterdir())
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_escapes_names(suite):
+    page = write_benchmark(suite)[0].read_text()
+    assert not re.search(r"https?://", page)
+    assert "<co>" not in page
+    assert "Fed_BCS &amp; &lt;co&gt;" in page
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"', page)) <= set(ids)
+    assert all(link.startswith(("#", "data:")) for link in re.findall(r'(?:href|src)="([^"]*)"', page))
+
+
+def test_the_paper_s_figures_are_drawn(suite):
+    """Figure 3, 4 a and 4 b: a curve a value, a line a method and site, a dot a test case."""
+    page = write_benchmark(suite)[0].read_text()
+    blocks = dict(re.findall(r'<article id="nuclei-(\w+)">(.*?)</article>', page, re.DOTALL))
+    for block, figure in (("sweep", "3"), ("convergence", "4 a"), ("style", "4 b")):
+        assert f"Figure {figure}" in blocks[block]
+    assert "AVG: test Dice by method::tau" in blocks["sweep"]
+    for title in ("Mean over sites", "Ash", "Birch"):
+        assert f"{title}: validation Dice over rounds" in blocks["convergence"]
+    assert blocks["style"].count("<circle") >= 8  # two rows of two sites of two cases
+
+
+def test_a_reconstruction_is_called_one_beneath_every_table_that_was_measured(row, tmp_path):
+    rows = (row("FedAvg", DICES), row("FedContrast", BETTER, counts={"sent_prototypes": 9}))
+    _, markdown, *_ = write_benchmark(Suite("x", tmp_path / "out", (TaskPlan("nuclei", rows, ablation=rows[:1]),)))
+    for table in markdown.read_text().split("\n### ")[1:]:
+        measured = "| FedContrast |" in table and not table.startswith("Published")
+        assert ("FedContrast is a reconstruction" in table) == measured, table
+
+
+def test_every_number_of_the_markdown_is_in_the_csv(suite):
+    _, markdown, table, _ = write_benchmark(suite)
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert {row["task"] for row in rows} == {"nuclei"}
+    average = next(row for row in rows if (row["table"], row["row"], row["column"]) == ("dice", "FedAvg", "AVG"))
+    assert [float(average[part]) for part in ("value", "sd", "repeats")] == pytest.approx([63.75, 5.3033, 2])
+    assert average["cases"] == "4"
+    said = markdown.read_text()
+    assert all(row["text"] in said for row in rows)
+
+
+def test_latex_escapes_what_it_must(suite):
+    said = write_benchmark(suite)[3].read_text()
+    assert r"Fed\_BCS \& <co>" in said
+    assert r"$\pm$" in said
+    assert said.count(r"\begin{tabular}") == said.count(r"\end{tabular}") == said.count(r"\caption")
+    assert not set("−–±✓") & set(said)
+
+
+def test_the_files_are_the_same_whenever_they_are_written(suite):
+    first = [path.read_bytes() for path in write_benchmark(suite)]
+    assert [path.read_bytes() for path in write_benchmark(suite)] == first
+
+
+def test_what_is_missing_is_said(row, tmp_path):
+    suite = Suite("x", tmp_path / "out", (TaskPlan("nuclei", (row("FedAvg", DICES, {}),)),))
+    page, markdown, *_ = write_benchmark(suite)
+    for file in (page, markdown):
+        assert "1 of 2 runs are not finished: fedavg_seed1." in file.read_text()
+
+
+def test_nothing_is_written_before_a_run_is_finished(row, tmp_path):
+    suite = Suite("x", tmp_path / "out", (TaskPlan("nuclei", (row("FedAvg", {}),)),))
+    with pytest.raises(UserError, match="no run is finished"):
+        write_benchmark(suite)
+    assert not suite.output.exists()

@@ -1,0 +1,50 @@
+"""Facts: what a bundle's metadata states is used, and a run folder states only its task."""
+
+import json
+
+import pytest
+
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.predict.intended_input import NOTHING, Facts, facts_of
+from fedbcs_monai.runs.model_io import load_trained
+
+
+@pytest.fixture
+def trained(models):
+    return load_trained(models["prostate"], device="cpu")
+
+
+def bundle(tmp_path, trained, content: str):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(content)
+    return trained._replace(weights=tmp_path / "models" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("image", "facts"),
+    [
+        ({"modality": "MRI", "orientation": "Axial"}, Facts("MR", "axial")),
+        ({"modality": "CT"}, Facts("CT")),
+        ({"modality": "T2-weighted, 3 T"}, NOTHING),
+        ({}, NOTHING),
+    ],
+)
+def test_a_bundle_states_modality_and_plane(tmp_path, trained, image, facts):
+    content = json.dumps({"network_data_format": {"inputs": {"image": image}}})
+    assert facts_of(bundle(tmp_path, trained, content)) == facts
+
+
+def test_a_run_states_nothing(trained):
+    assert facts_of(trained) == NOTHING
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_metadata_that_cannot_be_read_is_named(tmp_path, trained, content):
+    with pytest.raises(UserError, match=r"metadata.json: not readable metadata of a bundle"):
+        facts_of(bundle(tmp_path, trained, content))
+
+
+def test_what_is_not_stated_fits_everything():
+    assert NOTHING.fits(Facts("CT", "coronal"))
+    assert Facts("MR").fits(Facts("MR", "coronal"))
+    assert not Facts("MR", "axial").fits(Facts("MR", "coronal"))
