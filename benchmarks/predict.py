@@ -33,8 +33,7 @@ from PIL import Image
 
 from fedbcs_monai.config import load_config, plain
 from fedbcs_monai.data.transforms import neighbours
-from fedbcs_monai.predict import Predictor
-from fedbcs_monai.predict import studies_to_masks as predict
+from fedbcs_monai.predict import Predictor, predict
 from fedbcs_monai.predict.studies import find_studies
 from fedbcs_monai.runs.setup import build_network, compute_of
 from fedbcs_monai.tensors import write_tensors

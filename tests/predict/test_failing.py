@@ -12,7 +12,7 @@ from PIL import Image
 
 from fedbcs_monai.cli import main
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict import studies_to_masks as predict
+from fedbcs_monai.predict import predict
 from fedbcs_monai.predict.output_files import together
 from fedbcs_monai.predict.predictor import Predictor
 from fedbcs_monai.predict.studies_to_masks import PartlyFailed

@@ -18,8 +18,7 @@ import torch
 from PIL import Image
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict import Predictor
-from fedbcs_monai.predict import studies_to_masks as predict
+from fedbcs_monai.predict import Predictor, predict
 from fedbcs_monai.predict.images import content_of
 from fedbcs_monai.runs.model_io import load_trained
 

@@ -7,8 +7,7 @@ import pytest
 import tifffile
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict import Predictor
-from fedbcs_monai.predict import studies_to_masks as predict
+from fedbcs_monai.predict import Predictor, predict
 from fedbcs_monai.predict.large_image.segment import segment_region
 from fedbcs_monai.predict.large_image.streaming import Window
 
