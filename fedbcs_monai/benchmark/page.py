@@ -83,7 +83,7 @@ def write_benchmark(suite: Suite) -> list[Path]:
     tasks = [_task(results) for results in found]
     notes = _notes(suite, every)
     by_task = {task.name: [table for block in task.blocks for table in block.tables] for task in tasks}
-    page = report_templates().get_template("benchmark/benchmark.html")
+    page = report_templates("benchmark").get_template("benchmark.html")
     written = {
         "tables.md": to_markdown(suite.title, notes, by_task),
         "tables.csv": to_csv(by_task),

@@ -1,4 +1,4 @@
-"""Pages: what all our HTML pages share: one look, everything inside, whole or not at all."""
+"""HTML: what all our pages share: one look, everything inside, whole or not at all."""
 
 import base64
 import io
@@ -12,10 +12,10 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_whole
 
 
-def templates(room: str) -> Environment:
-    """The templates of a room of this package, and those that all rooms share, such as ``look.css``."""
+def templates(*rooms: str) -> Environment:
+    """The templates of rooms of this package, and those that all rooms share, such as ``look.css``."""
     return Environment(
-        loader=ChoiceLoader([PackageLoader("fedbcs_monai", room), PackageLoader("fedbcs_monai", "pages")]),
+        loader=ChoiceLoader([PackageLoader("fedbcs_monai", room) for room in (*rooms, "html")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -61,7 +61,7 @@ def write_page(
         for n, entry in enumerate(ordered)
     ]
     html = (
-        templates("clinical")
+        templates("predict")
         .get_template("page.html")
         .render(
             studies=shown, failed=failed, skipped=skipped, provenance=provenance, pictures=PICTURES, earlier=earlier

@@ -140,9 +140,9 @@ def spans(numbers: Sequence[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True))
 
 
-def report_templates() -> Environment:
+def report_templates(*rooms: str) -> Environment:
     """The templates of this room."""
-    environment = templates("report")
+    environment = templates("report", *rooms)
     environment.filters["csv_uri"] = _csv_uri
     return environment
 

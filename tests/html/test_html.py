@@ -22,7 +22,7 @@ def test_a_picture_of_noise_is_embedded_too():
     assert embedded(Image.fromarray(noise)).startswith("data:image/jpeg;base64,")
 
 
-@pytest.mark.parametrize("room", ["report", "clinical"])
+@pytest.mark.parametrize("room", ["report", "predict"])
 def test_every_page_has_the_one_look(room):
     environment = templates(room)
     assert "--paper" in environment.get_template("look.css").render()
