@@ -179,8 +179,8 @@ def joined(parts: Iterable[Tensors]) -> dict[str, Tensor]:
 
 
 def detached(tensors: Tensors) -> dict[str, Tensor]:
-    """Copies on the CPU that no later training step can change."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    """Copies on the CPU that no later training step can change: plain tensors, whatever MONAI has made of them."""
+    return {name: tensor.detach().as_subclass(Tensor).to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def write_tensors(path: Path, tensors: Tensors) -> None:

@@ -12,6 +12,7 @@ from fedbcs_monai.bundle import write_bundle
 from fedbcs_monai.cli import main
 from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.files import write_sum
 from fedbcs_monai.metrics.cases import Segmentation
 from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.runs.model_io import load_trained
@@ -48,6 +49,7 @@ def test_a_run_folder_of_other_classes_is_refused_by_whatever_reads_it(tiny, tmp
     config = json.loads((run / "config.json").read_text())
     config["network_def"]["out_channels"] = 3
     (run / "config.json").write_text(json.dumps(config))
+    write_sum(run / "config.json")
     for read in (read_run, load_trained, lambda folder: write_bundle(folder, tmp_path / "bundle")):
         with pytest.raises(UserError, match="network_def::out_channels is 3"):
             read(run)

@@ -320,7 +320,7 @@ def test_no_source_file_evaluates_or_unpickles():
     loads = [call for text in texts.values() for call in re.findall(r"torch\.load\([^\n]*", text)]
     assert loads
     assert all("weights_only=True" in call for call in loads)
-    assert {name for name, text in texts.items() if "ConfigParser(" in text} == {"clinical/bundle/write.py"}
+    assert {name for name, text in texts.items() if "ConfigParser(" in text} == {"bundle/write.py"}
     for pattern in (
         r"(?<![\w.])eval\(",
         r"(?<![\w.])exec\(",

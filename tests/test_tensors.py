@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from fedbcs_monai.tensors import Stored, combine, detached, joined, mean, prefixed, read_tensors, under, write_tensors
 
@@ -176,3 +177,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_tensors(path, {"w": torch.zeros(1)})
     assert read_tensors(path)["w"].item() == 1
+
+
+def test_what_leaves_a_site_is_plain_whatever_monai_has_made_of_it():
+    image = MetaTensor(torch.ones(2), meta={"filename_or_obj": "somebody.nii.gz"})
+    assert type(detached({"mean": image})["mean"]) is torch.Tensor

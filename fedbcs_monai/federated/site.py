@@ -87,7 +87,7 @@ class Site:
             with self._used(received.weights):
                 styles = self.styles(self.network)
             tensors, numbers = told(received.task, styles, received.shared)
-            return Update(self.name, self.cases, {}, tensors, plain_numbers(numbers))
+            return Update(self.name, self.cases, {}, detached(tensors), plain_numbers(numbers))
         if received.task not in method.tasks:
             raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
         self._before, self._answered = self.state(), received.moment

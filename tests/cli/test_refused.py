@@ -82,7 +82,7 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(
 ):
     if command.startswith("flare"):
         pytest.importorskip("nvflare")
-    for work in ("data.check.check_pair", "evaluation.cases.CaseScorer.scores", "data.samples.Samples.__init__"):
+    for work in ("data.check.check_pair", "metrics.cases.CaseScorer.scores", "data.samples.Samples.__init__"):
         monkeypatch.setattr(f"fedbcs_monai.{work}", lambda *_, **__: pytest.fail("works before it refuses"))
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import nn
 
 from fedbcs_monai.federated.messages import Broadcast, Update
@@ -228,3 +229,12 @@ def test_what_was_received_is_let_go_with_the_answer():
         assert known() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("task", ["styles", "train"])
+def test_only_plain_tensors_leave_however_images_were_read(task):
+    """MONAI's tensors carry names of files, and a server takes plain ones alone."""
+    site = a_site(styles=lambda network: MetaTensor(torch.rand(4, 2), meta={"filename_or_obj": "somebody.nii.gz"}))
+    update = site.answer(FedAvg(), asked(task=task))
+    sent = {**update.weights, **update.shared}
+    assert sent and {type(tensor) for tensor in sent.values()} == {torch.Tensor}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedbcs_monai import methods
+from fedbcs_monai.errors import UserError
 from fedbcs_monai.methods import Method
 from fedbcs_monai.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
@@ -117,5 +118,5 @@ def test_settings_cannot_be_changed_and_say_what_is_wrong(name):
     assert method == made(name)
     with pytest.raises(FrozenInstanceError):
         method.weighting = "equal"
-    with pytest.raises(methods.base.UserError, match="weighting is 'size'"):
+    with pytest.raises(UserError, match="weighting is 'size'"):
         type(method)(weighting="size")

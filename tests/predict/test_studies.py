@@ -122,7 +122,7 @@ def test_a_file_without_an_ending_is_known_as_dicom_by_its_content(tmp_path, mad
     ("module", "room", "given", "said"),
     [
         ("pydicom", "dicom.series", "a.dcm", r"DICOM needs pydicom: pip install 'fedbcs-monai\[dicom\]'"),
-        ("tifffile", "region.tiff", "a.tif", r"large TIFF needs tifffile: pip install 'fedbcs-monai\[tiff\]'"),
+        ("tifffile", "large_image.tiff", "a.tif", r"large TIFF needs tifffile: pip install 'fedbcs-monai\[tiff\]'"),
     ],
 )
 def test_what_an_extra_is_needed_for_is_said_with_the_command(tmp_path, monkeypatch, module, room, given, said):
