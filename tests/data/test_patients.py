@@ -55,10 +55,10 @@ TUTORIAL = Path(__file__).parents[2] / "docs" / "how-to" / "nvflare.md"
 def test_the_tutorial_of_nvflare_splits_no_patient(tmp_path):
     """Its folders are copied as it says; its patients have several pictures each, all in one part."""
     text = TUTORIAL.read_text(encoding="utf-8")
-    (block,) = (part for part in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "cp -r made-up" in part)
+    (block,) = (part for part in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "cp -r synthetic" in part)
     copying = block.replace("fedbcs sites", "true").replace("python -c", f"'{sys.executable}' -c")
     subprocess.run(["bash", "-euc", copying], cwd=tmp_path, check=True)
-    lines = (tmp_path / "made-up" / "cases.csv").read_text().splitlines()
+    lines = (tmp_path / "synthetic" / "cases.csv").read_text().splitlines()
     for name in ("Alder", "Birch", "Cedar"):
         rows = [line.split(",") for line in lines if line.startswith(f"{name},")]
         (site,) = list_sites(tmp_path / "hospitals" / name)
