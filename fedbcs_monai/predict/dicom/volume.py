@@ -2,13 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.dicom.geometry import even_places, is_multiframe
@@ -17,6 +25,7 @@ from fedbcs_monai.predict.source import Source
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _VALID_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_NEED_LIBJPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 _REFERRED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -61,13 +70,22 @@ def read_series(series: Series, path: Path) -> Source:
 
 
 def _image(file: Path) -> Dataset:
+    image = Dataset()
     try:
         image = with_syntax(dcmread(file, force=True))
         image.pixel_array  # noqa: B018  # decoded now, so that what fails is known by its file
     except Exception as error:  # what pydicom and its decoders raise has no common ancestor
-        what = f"{type(error).__name__}; is the file whole, and are the packages of fedbcs-monai[dicom] installed?"
+        what = f"{type(error).__name__}; {_remedy(image)}"
         raise UserError(f"{file}: its pixels cannot be decoded ({what})") from None
     return image
+
+
+def _remedy(image: Dataset) -> str:
+    """What may help where pixels cannot be decoded; one family of encodings needs a decoder that is licensed apart."""
+    syntax = getattr(image, "file_meta", Dataset()).get("TransferSyntaxUID", "")
+    if syntax in _NEED_LIBJPEG and find_spec("libjpeg") is None:
+        return "lossless or 12-bit JPEG needs a decoder under the GPL: pip install 'fedbcs-monai[dicom-jpeg]'"
+    return "is the file whole, and are the packages of fedbcs-monai[dicom] installed?"
 
 
 def with_syntax(image: Dataset) -> Dataset:

@@ -1,5 +1,8 @@
 """DICOM: the same volume however its files are stored, and a clear word where they are none."""
 
+import os
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+import fedbcs_monai
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.dicom.geometry import Header, even_places, fault_of
 from fedbcs_monai.predict.dicom.series import choose, find_series
@@ -339,6 +343,55 @@ def test_a_file_cut_short_is_named(tmp_path, made):
     (folder / "im003.dcm").write_bytes(b"no DICOM at all")
     with pytest.raises(UserError, match=r"im003.dcm: not a readable DICOM file"):
         read(folder)
+
+
+SHAPE = """
+import sys
+from pathlib import Path
+from fedbcs_monai.predict.dicom.series import find_series
+from fedbcs_monai.predict.dicom.volume import read_series
+from fedbcs_monai.errors import UserError
+folder = Path(sys.argv[1])
+try:
+    print(read_series(find_series(folder.iterdir())[0], folder).array.shape)
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def shape_without_libjpeg(tmp_path):
+    """What reading a series says in an environment of the same packages without pylibjpeg-libjpeg."""
+    if sys.platform == "win32":
+        pytest.skip("links need rights there")
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for path in Path(pydicom.__file__).parents[1].iterdir():
+        if not path.name.startswith(("libjpeg", "pylibjpeg_libjpeg", "fedbcs_monai", "__editable__")):
+            (packages / path.name).symlink_to(path)
+    (packages / "fedbcs_monai").symlink_to(Path(fedbcs_monai.__file__).parent)
+
+    def shape(folder):
+        command = [sys.executable, "-S", "-W", "ignore", "-c", SHAPE, str(folder)]
+        alone = {**os.environ, "PYTHONPATH": str(packages)}
+        return subprocess.run(command, env=alone, check=True, capture_output=True, text=True).stdout.strip()
+
+    return shape
+
+
+def test_jpeg_that_a_missing_decoder_reads_names_its_extra(tmp_path, made, shape_without_libjpeg):
+    folder = made.save(jpeg_lossless(made.slices(made.voxels((40, 48, 5)))), tmp_path / "series")
+    said = shape_without_libjpeg(folder)
+    assert "im000.dcm: its pixels cannot be decoded (RuntimeError; lossless or 12-bit JPEG needs" in said
+    assert "pip install 'fedbcs-monai[dicom-jpeg]'" in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_other_encodings_need_no_decoder_under_the_gpl(tmp_path, made, shape_without_libjpeg, syntax):
+    folder = made.save(compressed(syntax)(made.slices(made.voxels((40, 48, 5)))), tmp_path / "series")
+    assert shape_without_libjpeg(folder) == "(40, 48, 5)"
 
 
 def test_an_invalid_uid_is_said_and_the_volume_read(tmp_path, made):
