@@ -1,6 +1,6 @@
 """Simulate: every site in this process, one after the other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.federated.server import aggregator_of
+from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.ood.distance import Known
 from fedbcs_monai.ood.exchange import learn_familiarity
@@ -24,12 +25,17 @@ from fedbcs_monai.runs.writer import check_folder
 from fedbcs_monai.tensors import read_tensors
 
 
-def ask_in_process(federation: Federation) -> Ask:
+def sessions_of(federation: Federation) -> list[ClientSession]:
+    """A session for every site that trains."""
+    return [ClientSession(federation.method, site) for site in federation.sites]
+
+
+def ask_in_process(sessions: Sequence[ClientSession]) -> Ask:
     """Carry a broadcast to every site by calling it."""
 
     def ask(broadcast: Broadcast) -> Iterable[Update]:
-        for site in federation.sites:
-            yield site.answer(federation.method, broadcast)
+        for session in sessions:
+            yield session.answer(broadcast)
 
     return ask
 
@@ -70,22 +76,22 @@ def train(
     check_folder(folder, overwrite, resume is not False)
     federation = set_up(config, watch)
     rehearse(config, federation, [site.cases for site in federation.sites])
-    method, sites = federation.method, federation.sites
+    method, sites, sessions = federation.method, federation.sites, sessions_of(federation)
     run = open_run(config, federation.start, sites[0].compute.torch_device, resume, watch)
     try:
-        for site in sites:
-            site.restore(run.point.sites.get(site.name, {}))
+        for session in sessions:
+            session.restore(run.point.sites.get(session.site.name, {}))
         watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
         aggregator = aggregator_of(method, federation.network, run.point.state)
         aggregator.sites = {site.name for site in sites}
         aggregator.history.counts = {site.name: {"cases": float(site.cases)} for site in sites}
 
         def kept() -> dict[str, dict[str, Tensor]]:
-            for site in sites:
-                site.go_back(aggregator.history.refused)
-            return {site.name: site.state() for site in sites}
+            for session in sessions:
+                session.go_back(aggregator.history.refused)
+            return {session.site.name: session.state() for session in sessions}
 
-        run.rounds(aggregator, ask_in_process(federation), kept)
+        run.rounds(aggregator, ask_in_process(sessions), kept)
         _test(config, federation, run)
         learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:
@@ -141,7 +147,7 @@ def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> d
     for site in federation.sites:
         site.private = private_at(weights, site.name)
     aggregator = aggregator_of(federation.method, federation.network, State(round, read_tensors(weights), {}))
-    found = learn_familiarity(aggregator, ask_in_process(federation))
+    found = learn_familiarity(aggregator, ask_in_process(sessions_of(federation)))
     write_familiarity(weights, found)
     return found
 

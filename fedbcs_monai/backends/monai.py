@@ -1,7 +1,6 @@
 """MONAI's federated interface: a site behind `ClientAlgo`, a server that takes and returns exchange objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,30 +10,22 @@ import torch
 from monai.fl.client import ClientAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
-from torch import Tensor
 
 from fedbcs_monai.components import Trust
 from fedbcs_monai.config import load_config, shipped
-from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.federated.client_store import States
 from fedbcs_monai.federated.messages import Broadcast, Moment, Unreadable, Update, read_or_refuse
-from fedbcs_monai.metrics.cases import CaseScore
-from fedbcs_monai.ood.distance import QUESTIONS, Known
+from fedbcs_monai.federated.session import ClientSession
+from fedbcs_monai.federated.site import Site
+from fedbcs_monai.federated.validation import NUMBERS
+from fedbcs_monai.ood.distance import Known
 from fedbcs_monai.ood.exchange import learn_familiarity
-from fedbcs_monai.runs.setup import OneSite, set_up_server, set_up_site
+from fedbcs_monai.runs.setup import set_up_server, set_up_site
 from fedbcs_monai.tensors import Tensors
 
 FEDERATION = shipped() / "configs" / "federation.yaml"
 """What a federation adds to a bundle: a value for every key of a run."""
-
-SCORES = CaseScore._fields[1:]
-"""What a test case is scored with."""
-
-
-class Aborted(RuntimeError):
-    """The platform has called off what the client was doing."""
 
 
 def tensors_of(values: Mapping[str, Any]) -> Tensors:
@@ -69,19 +60,20 @@ def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
     """A broadcast as an exchange object: what MONAI has no place for lies in the dictionary that it is."""
     exchange = ExchangeObject(weights=dict(broadcast.weights), weight_type=WeightType.WEIGHTS)
     exchange |= {"round": broadcast.round, "task": broadcast.task, "shared": dict(broadcast.shared)}
-    exchange |= {"exchange": broadcast.exchange, "refused": dict(broadcast.refused)}
+    exchange |= {"exchange": broadcast.exchange, "refused": dict(broadcast.refused), "selected": broadcast.selected}
     return exchange
 
 
-def unpack_broadcast(exchange: ExchangeObject, round: int = 1) -> Broadcast:
-    """The broadcast in an exchange object; from a platform that carries weights alone, training in the given round."""
+def unpack_broadcast(exchange: ExchangeObject, round: int = 1, task: str = "train") -> Broadcast:
+    """The broadcast in an exchange object; a platform that carries weights alone says neither round nor task."""
     return Broadcast(
         int(exchange.get("round", round)),
         weights_of(exchange),
         tensors_of(exchange.get("shared", {})),
-        str(exchange.get("task", "train")),
+        str(exchange.get("task", task)),
         int(exchange.get("exchange", 0)),
         {site: Moment(*moment) for site, moment in exchange.get("refused", {}).items()},
+        int(exchange.get("selected", 0)),
     )
 
 
@@ -156,7 +148,6 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         self.case_scores = case_scores
         self.watch = watch or Watch()
         self._folder = states
-        self._aborted = False
 
     def initialize(self, extra: Mapping[str, Any] | None = None) -> None:
         """Build the site and read its training cases.
@@ -171,33 +162,22 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         root = Path(extra.get(ExtraItems.APP_ROOT, "")) / self.bundle_root
         self.config = load_config([root / file for file in self.config_files], self.overrides, self.trust)
         self.name = self.name or str(extra.get(ExtraItems.CLIENT_NAME, ""))
-        self.one: OneSite = set_up_site(self.config, self.name, self.watch)
-        self.site, self.method = self.one.site, self.one.method
-        self.site.heard = self._heard
-        self._states = States(self._folder, self.config["checkpoint_every"]) if self._folder else None
-        self._loaded: Moment | None = None
+        self.session: ClientSession = set_up_site(
+            self.config, self.name, self.watch, states=self._folder, case_scores=self.case_scores
+        )
         self._answer: Update | None = None
         self._trained = 0
 
-    def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:
-        """Do what the broadcast in ``data`` asks of the method; `get_weights` has the answer.
+    @property
+    def site(self) -> Site:
+        """What trains and evaluates."""
+        return self.session.site
 
-        Besides a broadcast ``data`` may hold ``selected``, the round whose model is the best so far.
-        """
+    def train(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> None:
+        """Do what the broadcast in ``data`` asks of the method; `get_weights` has the answer."""
         broadcast = unpack_broadcast(data, self._trained + 1)
-        moment = broadcast.moment
-        self._go_back_to(moment, broadcast.refused)
-        before = self.site.state()
-        self._aborted = False
-        try:
-            self._answer = self.site.answer(self.method, broadcast)
-        except BaseException:
-            self.site.restore(before)
-            raise
+        self._answer = self.session.answer(broadcast)
         self._trained = broadcast.round
-        if self._states:
-            self._states.write(moment, self.site.state(), int(data.get("selected", 0)))
-            self._loaded = moment
 
     def get_weights(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
         """The answer to the last `train`.
@@ -214,21 +194,15 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
     def evaluate(self, data: ExchangeObject, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
         """Numbers about the weights in ``data``, under the tensors that the site keeps to itself.
 
-        The task in ``data`` is ``evaluate`` (mean Dice of the validation cases; the default), ``test`` (mean scores of
-        the test cases), ``describe`` (only the number of cases in each part, which these say as well), or one of
-        `QUESTIONS` (how the cases look that the site trains and selects with).
+        The task in ``data`` is one of `NUMBERS`, as in `ClientSession.answer`; ``evaluate`` where it names none.
+
+        Raises:
+            UserError: it names a task of the method.
         """
-        broadcast = unpack_broadcast(data)
-        task = str(data.get("task", "evaluate"))
-        self._go_back_to(Moment(broadcast.round + 1, 0), broadcast.refused)
-        if task == "evaluate" or task in QUESTIONS:
-            return pack_update(self.site.answer(self.method, replace(broadcast, task=task)))
-        counts = {f"{part}_cases": float(len(self.one.data.split(part, self.config["fold"]))) for part in PARTS}
-        scores = self._tested(broadcast.weights) if task == "test" else {}
-        means = {name: float(column.mean()) for name, column in scores.items()}
-        return pack_update(
-            Update(self.site.name, self.site.cases, {}, scores if self.case_scores else {}, {**counts, **means})
-        )
+        broadcast = unpack_broadcast(data, task="evaluate")
+        if broadcast.task not in NUMBERS:
+            raise UserError(f"task is {broadcast.task!r}: train does that; evaluate answers {', '.join(NUMBERS)}")
+        return pack_update(self.session.answer(broadcast))
 
     def get_data_stats(self, extra: Mapping[str, Any] | None = None) -> ExchangeObject:
         """The number of cases and of training samples.
@@ -240,7 +214,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
             raise UserError(
                 f"{' and '.join(asked)}: a site tells counts alone; `fedbcs flare export --statistics` has histograms"
             )
-        counts = {part: len(self.one.data.split(part, self.config["fold"])) for part in PARTS}
+        counts = self.session.cases
         return ExchangeObject(
             statistics={
                 **{part: {FlStatistics.DATA_COUNT: count} for part, count in counts.items()},
@@ -251,38 +225,12 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
 
     def abort(self, extra: Mapping[str, Any] | None = None) -> None:
         """End a training that is under way after its present step: `train` raises `Aborted`, and keeps nothing."""
-        self._aborted = True
+        self.site.abort()
 
     def finalize(self, extra: Mapping[str, Any] | None = None) -> None:
         """Let go of the data and the network."""
-        for name in ("one", "site", "method", "_answer"):
+        for name in ("session", "_answer"):
             self.__dict__.pop(name, None)
-
-    def _heard(self, steps: int) -> None:
-        self.watch.stepped(self.site.name, steps)
-        if self._aborted:
-            raise Aborted(f"training at {self.site.name} was aborted after {steps} steps")
-
-    def _go_back_to(self, moment: Moment, refused: Mapping[str, Moment]) -> None:
-        """Be as the site was before a moment, and before its last answer if that was refused."""
-        self.site.go_back(refused)
-        if self._states:
-            if self.site.name in refused:
-                self._states.forget(refused[self.site.name])
-            wanted = self._states.before(moment)
-            if wanted != self._loaded:
-                self.site.restore(self._states.read(wanted))
-                self._loaded = wanted
-
-    def _tested(self, weights: Tensors) -> dict[str, Tensor]:
-        """The test cases' scores, (cases,) each; a score that these cases do not have, as a distance, is absent."""
-        network = self.site.network
-        network.load_state_dict({**weights, **self.site.private})
-        network.eval()
-        with self.site.compute.inference():
-            scores = self.one.tests.scores(network)
-        columns = {name: torch.tensor([getattr(s, name) for s in scores], dtype=torch.float64) for name in SCORES}
-        return {name: column for name, column in columns.items() if scores and bool(column.isfinite().all())}
 
 
 class FederatedServer:

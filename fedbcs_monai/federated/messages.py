@@ -26,6 +26,7 @@ class Broadcast:
         exchange: the number of earlier questions of this round to the method.
         refused: from a site to the moment of its last answer to the method, if the server refused it; the site goes on
             from its state before.
+        selected: the round whose model is the best so far; 0: none is.
     """
 
     round: int
@@ -34,6 +35,7 @@ class Broadcast:
     task: str = "train"
     exchange: int = 0
     refused: Mapping[str, Moment] = field(default_factory=dict)
+    selected: int = 0
 
     @property
     def moment(self) -> Moment:

@@ -13,11 +13,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fedbcs_monai.federated.compute import Compute
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.federated.method import Batch, Local, Method
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.ood.distance import QUESTIONS, told
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
+
+
+class Aborted(RuntimeError):
+    """A training was called off."""
 
 
 def seed_of(*parts: object) -> int:
@@ -75,23 +79,24 @@ class Site:
     memory: dict[str, Tensor] = field(default_factory=dict)
     private: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
-    _before: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _answered: Moment | None = field(default=None, init=False, repr=False)
+    _aborted: bool = field(default=False, init=False, repr=False)
 
     def answer(self, method: Method, received: Broadcast) -> Update:
-        """Do what the broadcast asks for: ``evaluate``, one of `QUESTIONS`, or the method's function of that name."""
-        self.go_back(received.refused)
+        """Do what the broadcast asks for: ``evaluate``, one of `QUESTIONS`, or the method's function of that name.
+
+        Raises:
+            Aborted: a training was called off.
+        """
         if received.task == "evaluate":
             return Update(self.name, self.cases, {}, {}, plain_numbers(self.evaluate(received.weights)))
         if received.task in QUESTIONS:
-            with self._used(received.weights):
-                styles = self.styles(self.network)
+            with self.using(received.weights) as network:
+                styles = self.styles(network)
             tensors, numbers = told(received.task, styles, received.shared)
             return Update(self.name, self.cases, {}, detached(tensors), plain_numbers(numbers))
         if received.task not in method.tasks:
             raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
-        self._before, self._answered = self.state(), received.moment
-        started = time.perf_counter()
+        started, self._aborted = time.perf_counter(), False
         torch.manual_seed(seed_of(self.seed, received.round, self.name))
         self.network.load_state_dict({**received.weights, **self.private})
         self.network.train()
@@ -123,8 +128,8 @@ class Site:
 
     def evaluate(self, weights: Tensors) -> dict[str, float]:
         """The site's scores of some weights, under its private tensors."""
-        with self._used(weights):
-            return dict(self.scores(self.network))
+        with self.using(weights) as network:
+            return dict(self.scores(network))
 
     def state(self) -> dict[str, Tensor]:
         """All that this site needs to go on later."""
@@ -136,25 +141,25 @@ class Site:
         self.memory = under("memory", state)
         self.private = under("private", state)
         self.moments = under("moments", state)
-        self._before, self._answered = {}, None
 
-    def go_back(self, refused: Mapping[str, Moment]) -> None:
-        """If the server refused the last answer, be as this site was before it; else what was wrong would stay."""
-        if self._answered is not None and refused.get(self.name) == self._answered:
-            self.restore(self._before)
+    def abort(self) -> None:
+        """End a training that is under way after its present step, with `Aborted`."""
+        self._aborted = True
 
     @contextmanager
-    def _used(self, weights: Tensors) -> Iterator[None]:
-        """With some weights under the site's private tensors, in evaluation mode."""
+    def using(self, weights: Tensors) -> Iterator[Segmenter]:
+        """The network with some weights under the site's private tensors, in evaluation mode."""
         self.network.load_state_dict({**weights, **self.private})
         self.network.eval()
         with self.compute.inference():
-            yield
+            yield self.network
 
     def _heard(self, seed: int, steps: Callable[[], int]) -> Iterator[Batch]:
         for batch in self.batches(seed):
             yield self.compute.batch(batch)
             self.heard(steps())
+            if self._aborted:
+                raise Aborted(f"training at {self.name} was aborted after {steps()} steps")
 
 
 def plain_numbers(numbers: Mapping[str, float]) -> dict[str, float]:

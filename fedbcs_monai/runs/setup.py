@@ -15,13 +15,16 @@ from torch.optim import Optimizer
 from fedbcs_monai.components import build, components
 from fedbcs_monai.config import ONE_STRUCTURE, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
+from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError, explained
 from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.client_store import States
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.federated.method import Batch
 from fedbcs_monai.federated.server import Aggregator, aggregator_of
+from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.methods import Method
 from fedbcs_monai.metrics.cases import CaseScorer, Segmentation
@@ -120,25 +123,22 @@ def set_up(
     return Federation(method, network, tuple(sites), tested, data)
 
 
-@dataclass(frozen=True)
-class OneSite:
-    """One site of a federation, where the others are elsewhere.
+def set_up_site(
+    config: Mapping[str, Any],
+    name: str,
+    watch: Watch | None = None,
+    *,
+    states: Path | None = None,
+    case_scores: bool = False,
+) -> ClientSession:
+    """Build one site of a federation, where the others are elsewhere; reads its training cases.
 
     Args:
-        method: what runs.
-        site: trains and evaluates; without training cases it only tests.
-        tests: its test cases.
-        data: its cases.
-    """
-
-    method: Method
-    site: Site
-    tests: CaseScorer
-    data: SiteData
-
-
-def set_up_site(config: Mapping[str, Any], name: str, watch: Watch | None = None) -> OneSite:
-    """Build one site of a federation; reads its training cases.
+        config: of `load_config`.
+        name: of the site.
+        watch: hears of progress.
+        states: folder for what the site keeps from round to round; None keeps it in memory alone.
+        case_scores: whether to send the scores of single test cases, without names, besides their means.
 
     Raises:
         UserError: a key that is missing or wrong, or a site that is not in the list.
@@ -155,7 +155,9 @@ def set_up_site(config: Mapping[str, Any], name: str, watch: Watch | None = None
     samples = samples_of(config, data[name])
     styles = telling(config, segmentation, [data[name]])
     site = build_site(config, name, samples, network, compute, [followed], styles, watch or Watch())
-    return OneSite(method_of(config), site, parts["test"], data[name])
+    counts = {part: len(data[name].split(part, config["fold"])) for part in PARTS}
+    store = States(states, config["checkpoint_every"]) if states else None
+    return ClientSession(method_of(config), site, counts, parts["test"].scores, store, case_scores)
 
 
 def set_up_server(config: Mapping[str, Any]) -> Aggregator:

@@ -13,7 +13,6 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from fedbcs_monai import methods
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.monai import (
-    Aborted,
     FederatedClient,
     FederatedServer,
     pack_broadcast,
@@ -25,6 +24,7 @@ from fedbcs_monai.config import load_config, plain
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.site import Aborted
 from fedbcs_monai.runs.checkpoint import read_checkpoint
 
 SITES = ("Alder", "Birch", "Cedar")
@@ -151,6 +151,12 @@ def test_an_aborted_training_leaves_nothing_behind(tiny, tmp_path):
     same(client.get_weights().weights, wanted.get_weights().weights)
 
 
+def test_numbers_alone_are_asked_of_evaluate(tiny, tmp_path):
+    config = tiny()
+    with pytest.raises(UserError, match=r"task is 'train': train does that; evaluate answers evaluate, test, describe"):
+        a_client(config, tmp_path).evaluate(asked(FederatedServer(*bundle_of(config, tmp_path))))
+
+
 def test_a_platform_that_knows_weights_alone_counts_the_rounds_itself(tiny, tmp_path):
     config = tiny()
     server = FederatedServer(*bundle_of(config, tmp_path))
@@ -162,7 +168,9 @@ def test_a_platform_that_knows_weights_alone_counts_the_rounds_itself(tiny, tmp_
 
 
 def test_messages_come_back_as_they_went():
-    broadcast = Broadcast(3, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, "gradients")
+    broadcast = Broadcast(
+        3, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, "gradients", 1, {"A": Moment(2, 0)}, 2
+    )
     update = Update("Alder", 7, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, {"loss": 0.5})
     assert unpack_broadcast(pack_broadcast(broadcast)) == broadcast
     assert unpack_update(pack_update(update)) == update

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedbcs_monai import methods
-from fedbcs_monai.backends.nvflare.wire import Post, post_update, read_post, read_update, write_post
+from fedbcs_monai.backends.nvflare.wire import read_update, update_of, write_message
 from fedbcs_monai.federated.messages import Broadcast, State, Update, read_or_refuse
 from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.validation import NUMBERS
@@ -222,10 +222,10 @@ def federations():
 
 def by_file(draw, folder, update, damaged):
     """Through the file that carries messages between the processes of a site."""
-    path = folder / "post.safetensors"
-    write_post(path, post_update(update))
+    path = folder / "message.safetensors"
+    write_message(path, update)
     path.write_bytes(damage(draw, path.read_bytes()) if damaged else path.read_bytes())
-    return read_update(read_post(path))
+    return read_update(path)
 
 
 def by_nvflare(draw, folder, update, damaged):
@@ -234,12 +234,12 @@ def by_nvflare(draw, folder, update, damaged):
     from nvflare.app_opt.pt.decomposers import TensorDecomposer
     from nvflare.fuel.utils import fobs
 
-    from fedbcs_monai.backends.nvflare.messages import model_of, post_of
+    from fedbcs_monai.backends.nvflare.messages import model_of, update_in
 
     fobs.register(TensorDecomposer)
-    content = fobs.dumps(FLModelUtils.to_shareable(model_of(post_update(update))))
+    content = fobs.dumps(FLModelUtils.to_shareable(model_of(update)))
     model = FLModelUtils.from_shareable(fobs.loads(damage(draw, content) if damaged else content))
-    return read_update(post_of(model))
+    return update_in(model)
 
 
 def damage(draw, content):
@@ -364,8 +364,8 @@ def test_no_mutated_numbers_are_accepted_that_cannot_be_counted_with(task, feder
             assert all(bool(tensor.isfinite().all()) for tensor in update.shared.values()), name
 
 
-def test_a_post_may_hold_anything():
+def test_a_head_may_hold_anything():
     """What a damaged head says is no update, and no error."""
     for head in ({}, {"site": "Alder"}, {"site": "Alder", "cases": 5}, []):
-        found = read_or_refuse("Alder", lambda head=head: read_update(Post(head, {})))
+        found = read_or_refuse("Alder", lambda head=head: update_of(head, {}))
         assert "cannot be read" in found.reason

@@ -11,7 +11,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from fedbcs_monai.backends.local import ask_in_process
+from fedbcs_monai.backends.local import ask_in_process, sessions_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast, State, Update
 from fedbcs_monai.federated.server import aggregator_of
@@ -301,7 +301,7 @@ def state_after(config, rounds, sites=None, method=None):
     updates = []
     aggregator = aggregator_of(federation.method, federation.network, federation.start)
     aggregator.heard = lambda broadcast, update: updates.append(update)
-    *_, state = aggregator.rounds(ask_in_process(federation), rounds)
+    *_, state = aggregator.rounds(ask_in_process(sessions_of(federation)), rounds)
     return state, updates
 
 

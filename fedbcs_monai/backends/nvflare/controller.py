@@ -22,9 +22,8 @@ from safetensors.torch import load_file
 from fedbcs_monai.backends.nvflare.failures import HEADER, Failure
 from fedbcs_monai.backends.nvflare.filters import objection_to_filters, reason_in
 from fedbcs_monai.backends.nvflare.layout import EXPERIMENT, RESULTS
-from fedbcs_monai.backends.nvflare.messages import model_of, post_of, stored
+from fedbcs_monai.backends.nvflare.messages import model_of, update_in
 from fedbcs_monai.backends.nvflare.site_file import checked_run_id, read_site_file
-from fedbcs_monai.backends.nvflare.wire import post_broadcast, read_update
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
@@ -150,7 +149,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         came: dict[str, Update | Unreadable] = {}
         self._fetched, self._refused = set(), {}
         self.broadcast_model(
-            model_of(post_broadcast(broadcast, self._selected)),
+            model_of(replace(broadcast, selected=self._selected)),
             broadcast.task,
             targets,
             self.min_responses,
@@ -344,8 +343,7 @@ def failure_in(code: str, name: object) -> Failure | None:
 def _update_of(model: FLModel) -> Update:
     if objected := objection_to_filters(model) or reason_in(model):
         raise RefusedError(objected)
-    update = read_update(post_of(model))
-    return replace(update, weights=stored(update.weights), shared=stored(update.shared))
+    return update_in(model)
 
 
 def objection_to_name(

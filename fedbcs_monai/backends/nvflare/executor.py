@@ -1,7 +1,6 @@
 """SiteExecutor: NVFlare's client hands a site's questions to the trainer and its answers to the server."""
 
 from pathlib import Path
-from typing import Any
 
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.dxo import from_shareable
@@ -19,12 +18,13 @@ from nvflare.fuel.utils import fobs
 from fedbcs_monai.backends.nvflare.failures import HEADER, Failure
 from fedbcs_monai.backends.nvflare.filters import REASON, forms, objection_to_filters
 from fedbcs_monai.backends.nvflare.layout import EXPERIMENT
-from fedbcs_monai.backends.nvflare.messages import model_of, post_of
+from fedbcs_monai.backends.nvflare.messages import broadcast_in, model_of
 from fedbcs_monai.backends.nvflare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.backends.nvflare.site_file import checked_run_id, read_site_file
-from fedbcs_monai.backends.nvflare.wire import Post, read_post, write_post
+from fedbcs_monai.backends.nvflare.wire import read_update, write_message
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
+from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.names import checked_site_name
 
 
@@ -63,7 +63,8 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         try:
             if self._trainer is None:
                 self._start(fl_ctx)
-            answer = self._answered(post_of(FLModelUtils.from_shareable(shareable)), abort_signal)
+            question = broadcast_in(FLModelUtils.from_shareable(shareable))
+            answer = self._answered(question, abort_signal)
         except Stopped:
             return make_reply(ReturnCode.TASK_ABORTED)
         except (Failed, UserError) as error:
@@ -73,7 +74,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         except Exception as error:
             self.log_exception(fl_ctx, f"{task_name}: {type(error).__name__}: {error}", fire_event=False)
             return _failed(Failure.PROGRAM)
-        self._track(answer, shareable, fl_ctx)
+        self._track(answer, question.round, fl_ctx)
         collect_garbage()  # what NVFlare has sent before lies in cycles of references
         model = model_of(answer)
         self._sent = forms(model.params)
@@ -123,28 +124,22 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         )
         self._trainer.start()
 
-    def _answered(self, question: Post, abort_signal: Signal) -> Post:
+    def _answered(self, question: Broadcast, abort_signal: Signal) -> Update:
         if self._trainer is None:
             raise Failed("the site file cannot be used")
         files = self._folder / "question.safetensors", self._folder / "answer.safetensors"
-        write_post(files[0], question)
+        write_message(files[0], question)
         try:
             self._trainer.ask(*files, lambda: bool(abort_signal.triggered))
-            return read_post(files[1])
+            return read_update(files[1])
         finally:
             for file in files:
                 file.unlink(missing_ok=True)
 
-    def _track(self, answer: Post, shareable: Shareable, fl_ctx: FLContext) -> None:
+    def _track(self, answer: Update, round: int, fl_ctx: FLContext) -> None:
         """Offer the site's numbers to whatever tracks the experiment."""
-        numbers: dict[str, Any] = dict(answer.head["metrics"])
-        for name, value in numbers.items():
-            dxo = create_analytic_dxo(
-                tag=name,
-                value=value,
-                data_type=AnalyticsDataType.SCALAR,
-                global_step=FLModelUtils.from_shareable(shareable).current_round or 0,
-            )
+        for name, value in answer.metrics.items():
+            dxo = create_analytic_dxo(tag=name, value=value, data_type=AnalyticsDataType.SCALAR, global_step=round)
             send_analytic_dxo(self, dxo=dxo, fl_ctx=fl_ctx)
 
 

@@ -5,13 +5,15 @@ NVFlare copies a parameter several times on its way. Large ones go in pieces, so
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from torch import Tensor
 
-from fedbcs_monai.backends.nvflare.wire import Post
+from fedbcs_monai.backends.nvflare.wire import broadcast_of, head_of, tensors_of, update_of
+from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.tensors import PIECE, Pieces, Stored, pieces_of
 
 HEAD = "fedbcs"
@@ -19,10 +21,10 @@ SHAPES = "fedbcs_shapes"
 """In the meta data: the shapes of tensors that go in pieces. ``weights/w#0`` is the first piece of ``weights/w``."""
 
 
-def model_of(post: Post) -> FLModel:
+def model_of(message: Broadcast | Update) -> FLModel:
     """A message as a model."""
     params, shapes = {}, {}
-    for name, tensor in post.tensors.items():
+    for name, tensor in tensors_of(message).items():
         if tensor.numel() <= PIECE:
             params[name] = _shared(tensor)
         else:
@@ -32,26 +34,42 @@ def model_of(post: Post) -> FLModel:
     return FLModel(
         params=params,
         params_type=ParamsType.FULL,
-        current_round=post.head.get("round"),
-        meta={HEAD: dict(post.head), SHAPES: shapes},
+        current_round=message.round if isinstance(message, Broadcast) else None,
+        meta={HEAD: head_of(message), SHAPES: shapes},
     )
 
 
-def post_of(model: FLModel) -> Post:
-    """A model as the message that it was; tensors that NVFlare has left on disk are read when they are looked at.
+def broadcast_in(model: FLModel) -> Broadcast:
+    """The broadcast that a model was made of.
 
     Raises:
         KeyError: a piece is missing.
         ValueError: a piece has another size than it should.
     """
+    return broadcast_of(model.meta[HEAD], _whole(model))
+
+
+def update_in(model: FLModel) -> Update:
+    """The update that a model was made of; tensors that NVFlare has left on disk are read when they are looked at.
+
+    Raises:
+        KeyError: a piece is missing.
+        ValueError: a piece has another size than it should.
+    """
+    update = update_of(model.meta[HEAD], _whole(model))
+    return replace(update, weights=_stored(update.weights), shared=_stored(update.shared))
+
+
+def _whole(model: FLModel) -> dict[str, Any]:
+    """The parameters of a model, with pieces put together."""
     params = dict(model.params or {})
     for name, shape in model.meta.get(SHAPES, {}).items():
         count = math.ceil(math.prod(shape) / PIECE)
         params[name] = _together([params.pop(_piece(name, number)) for number in range(count)], tuple(shape))
-    return Post(model.meta[HEAD], params)
+    return params
 
 
-def stored(params: Mapping[str, Any]) -> Mapping[str, Tensor]:
+def _stored(params: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Tensors of a message: those that lie on disk are read when they are looked at."""
     if not any(_is_on_disk(value) for value in params.values()):
         return params

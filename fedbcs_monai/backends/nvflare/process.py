@@ -40,7 +40,7 @@ class TrainerProcess:
 
     Args:
         python: the interpreter.
-        settings: see `trainer.client_of`.
+        settings: see `trainer.session_of`.
         log: file that the trainer's output is appended to.
         restarts: so often a question is asked again before it counts as failed.
         note: hears of deaths.
@@ -92,8 +92,8 @@ class TrainerProcess:
         """Have the question in a file answered in another.
 
         Args:
-            question: written by `write_post`.
-            answer: to be read with `read_post`.
+            question: a broadcast, written by `write_message`.
+            answer: to be read with `read_update`.
             stop: says whether the answer is still wanted.
 
         Raises:

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from fedbcs_monai.backends.monai import FederatedClient, pack_broadcast, unpack_update
-from fedbcs_monai.backends.nvflare.wire import Post, post_update, read_broadcast, read_post, write_post
+from fedbcs_monai.backends.nvflare.wire import read_broadcast, write_message
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.trust import check_job, job_trust
-from fedbcs_monai.federated.validation import NUMBERS
+from fedbcs_monai.federated.session import ClientSession
+from fedbcs_monai.federated.trust import load_job
+from fedbcs_monai.runs.setup import set_up_site
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
         answers.flush()
 
     try:
-        client = client_of(settings)
+        session = session_of(settings)
     except Exception as error:
         _report(error, say)
         return
@@ -41,42 +41,21 @@ def main() -> None:
     for line in lines:
         question = json.loads(line)
         try:
-            write_post(Path(question["answer"]), answer(client, read_post(Path(question["question"]))))
+            write_message(Path(question["answer"]), session.answer(read_broadcast(Path(question["question"]))))
         except Exception as error:
             _report(error, say)
         else:
             say(answered=question["answer"])
 
 
-def client_of(settings: Mapping[str, Any]) -> FederatedClient:
+def session_of(settings: Mapping[str, Any]) -> ClientSession:
     """The site, built from a job's configuration and the site's own settings.
 
     Args:
         settings: ``config`` (a file), ``allow``, ``overrides``, ``site``, ``states`` (a folder) and ``case_scores``.
     """
-    config = Path(settings["config"])
-    check_job(config)
-    client = FederatedClient(
-        config.parent,
-        [config.name],
-        settings["overrides"],
-        trust=job_trust(settings["allow"]),
-        site=settings["site"],
-        states=Path(settings["states"]),
-        case_scores=settings["case_scores"],
-    )
-    client.initialize()
-    return client
-
-
-def answer(client: FederatedClient, question: Post) -> Post:
-    """Put a question to the site."""
-    exchange = pack_broadcast(read_broadcast(question))
-    exchange["selected"] = question.head["selected"]
-    if question.head["task"] in NUMBERS:
-        return post_update(unpack_update(client.evaluate(exchange)))
-    client.train(exchange)
-    return post_update(unpack_update(client.get_weights()))
+    config = load_job(Path(settings["config"]), settings["overrides"], settings["allow"])
+    return set_up_site(config, settings["site"], states=Path(settings["states"]), case_scores=settings["case_scores"])
 
 
 def _report(error: Exception, say: Any) -> None:

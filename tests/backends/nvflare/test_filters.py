@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from fedbcs_monai.backends.nvflare.failures import Failure
-from fedbcs_monai.backends.nvflare.wire import Post
+from fedbcs_monai.federated.messages import Broadcast, Update
 
 pytest.importorskip("nvflare")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SENT = {"weights/a": torch.tensor([[0.5, -0.25], [1.0, 2.0]]), "weights/b": torch.tensor([3.0])}
+SENT = {"a": torch.tensor([[0.5, -0.25], [1.0, 2.0]]), "b": torch.tensor([3.0])}
 
 
 class Told:
@@ -34,10 +34,10 @@ class Told:
         """The answer as the server takes it in."""
         from nvflare.apis.event_type import EventType
 
-        model = self.model_of(Post({"site": "Alder"}, {name: tensor.clone() for name, tensor in SENT.items()}))
+        model = self.model_of(Update("Alder", 1, {name: tensor.clone() for name, tensor in SENT.items()}, {}))
         self.executor._sent = self.forms(model.params)
         reply = self.utils.to_shareable(model)
-        question = self.model_of(Post({"round": 1}, {name: tensor.clone() for name, tensor in SENT.items()}))
+        question = self.model_of(Broadcast(1, {name: tensor.clone() for name, tensor in SENT.items()}, {}))
         self.context.set_prop(self.key.TASK_DATA, self.utils.to_shareable(question), private=True, sticky=False)
         for one in filters:
             reply = one.process(reply, self.context)
@@ -144,7 +144,7 @@ def test_of_a_failure_a_site_sends_one_of_a_few_words_and_its_log_has_the_text(s
     from fedbcs_monai.errors import UserError
 
     secret = "/data/anna/case_7.nii"
-    question = site.utils.to_shareable(site.model_of(Post({"round": 1, "task": "train"}, {})))
+    question = site.utils.to_shareable(site.model_of(Broadcast(1, {}, {})))
     site.executor._trainer = object()
     monkeypatch.setattr(site.executor, "log_exception", lambda fl_ctx, text, fire_event=True: site.log.append(text))
     for error, failure in (

@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 
-from fedbcs_monai.backends.nvflare.wire import post_broadcast, post_update, read_broadcast, read_update
 from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.tensors import PIECE, Stored, mean, write_tensors
 
@@ -41,13 +40,13 @@ def arrived(tmp_path):
 def update_of(weights, site="Alder", cases=4):
     from fedbcs_monai.backends.nvflare.messages import model_of
 
-    return model_of(post_update(Update(site, cases, weights, SHARED, {"loss": 0.5})))
+    return model_of(Update(site, cases, weights, SHARED, {"loss": 0.5}))
 
 
 def test_a_message_is_the_same_behind_a_model():
-    from fedbcs_monai.backends.nvflare.messages import model_of, post_of
+    from fedbcs_monai.backends.nvflare.messages import broadcast_in, model_of
 
-    broadcast = read_broadcast(post_of(model_of(post_broadcast(Broadcast(3, WEIGHTS, SHARED, "gradients")))))
+    broadcast = broadcast_in(model_of(Broadcast(3, WEIGHTS, SHARED, "gradients")))
     assert (broadcast.round, broadcast.task) == (3, "gradients")
     same(broadcast.weights, WEIGHTS)
     same(broadcast.shared, SHARED)
@@ -58,11 +57,11 @@ def test_a_serialised_message_is_the_same():
     from nvflare.app_opt.pt.decomposers import TensorDecomposer
     from nvflare.fuel.utils import fobs
 
-    from fedbcs_monai.backends.nvflare.messages import post_of
+    from fedbcs_monai.backends.nvflare.messages import update_in
 
     fobs.register(TensorDecomposer)
     came = FLModelUtils.from_shareable(fobs.loads(fobs.dumps(FLModelUtils.to_shareable(update_of(WEIGHTS)))))
-    update = read_update(post_of(came))
+    update = update_in(came)
     assert (update.site, update.cases, update.metrics) == ("Alder", 4, {"loss": 0.5})
     same(update.weights, WEIGHTS)
     same(update.shared, SHARED)
@@ -87,29 +86,28 @@ def test_large_tensors_go_in_pieces():
 
 
 def test_a_piece_that_is_missing_or_has_another_size_is_an_error():
-    from fedbcs_monai.backends.nvflare.messages import post_of
+    from fedbcs_monai.backends.nvflare.messages import update_in
 
     model = update_of(WEIGHTS)
     model.params["weights/large#0"] = model.params["weights/large#0"][1:]
     with pytest.raises(ValueError, match=f"has not {PIECE} elements"):
-        post_of(model)
+        update_in(model)
     del model.params["weights/large#0"]
     with pytest.raises(KeyError, match="weights/large#0"):
-        post_of(model)
+        update_in(model)
 
 
 def test_an_update_left_on_disk_reads_as_it_was(arrived):
-    from fedbcs_monai.backends.nvflare.messages import post_of, stored
+    from fedbcs_monai.backends.nvflare.messages import update_in
 
-    update = read_update(post_of(arrived(update_of(WEIGHTS))))
-    weights = stored(update.weights)
+    weights = update_in(arrived(update_of(WEIGHTS))).weights
     assert isinstance(weights, Stored)
     same(weights, WEIGHTS)
-    assert stored(WEIGHTS) is WEIGHTS
+    assert isinstance(update_in(update_of(WEIGHTS)).weights, dict)
 
 
 def test_the_mean_of_updates_left_on_disk_has_the_same_bits(arrived):
-    from fedbcs_monai.backends.nvflare.messages import post_of, stored
+    from fedbcs_monai.backends.nvflare.messages import update_in
 
     sites = {
         "Alder": (WEIGHTS, 3),
@@ -117,7 +115,6 @@ def test_the_mean_of_updates_left_on_disk_has_the_same_bits(arrived):
         "Cedar": ({name: tensor * 3 for name, tensor in WEIGHTS.items()}, 8),
     }
     kept = [
-        (stored(read_update(post_of(arrived(update_of(weights, site), site))).weights), cases)
-        for site, (weights, cases) in sites.items()
+        (update_in(arrived(update_of(weights, site), site)).weights, cases) for site, (weights, cases) in sites.items()
     ]
     same(mean(kept), mean(sites.values()))

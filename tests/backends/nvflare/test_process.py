@@ -11,7 +11,7 @@ import torch
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.nvflare.process import Failed, Stopped, TrainerProcess
-from fedbcs_monai.backends.nvflare.wire import post_broadcast, read_post, read_update, write_post
+from fedbcs_monai.backends.nvflare.wire import read_update, write_message
 from fedbcs_monai.config import plain
 from fedbcs_monai.federated.messages import Broadcast
 from fedbcs_monai.federated.trust import LOCAL
@@ -63,9 +63,9 @@ def asked(trainer, folder, state, task="train", **options):
     """The trainer's answer to a question about the state after a round."""
     question, answer = folder / "question.safetensors", folder / "answer.safetensors"
     round = state.round + 1 if task == "train" else state.round
-    write_post(question, post_broadcast(Broadcast(round, state.weights, state.shared, task)))
+    write_message(question, Broadcast(round, state.weights, state.shared, task))
     trainer.ask(question, answer, **options)
-    return read_update(read_post(answer))
+    return read_update(answer)
 
 
 def same(first, second):
