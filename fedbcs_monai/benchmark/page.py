@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fedbcs_monai.benchmark import charts, tables
+from fedbcs_monai.benchmark import tables
 from fedbcs_monai.benchmark.communication import communication
 from fedbcs_monai.benchmark.files import to_csv, to_latex, to_markdown
 from fedbcs_monai.benchmark.outside import left_out, without_it
@@ -13,12 +13,14 @@ from fedbcs_monai.benchmark.results import TaskResults, read_results
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_whole
 from fedbcs_monai.html import write_html
-from fedbcs_monai.report.charts import Panel
 from fedbcs_monai.report.groups import REPEATS, Arm, differing, flat
 from fedbcs_monai.report.page import report_templates
 from fedbcs_monai.report.provenance import Settings, duration, settings
 from fedbcs_monai.report.scoreboard import Titled, noted
 from fedbcs_monai.report.summary import Verdict, verdict
+
+if TYPE_CHECKING:
+    from fedbcs_monai.report.drawing import Drawing
 
 OUTSIDE = Verdict("Every method was trained without one site at a time.", "The scores are those of the site left out.")
 BELOW = " Below the line, what a federation is held against, with as many steps in all unless its name says otherwise."
@@ -32,8 +34,7 @@ class Block(NamedTuple):
     title: str
     text: str
     tables: Sequence[Titled]
-    panels: Sequence[Panel] = ()
-    key: Sequence[Arm] = ()
+    figures: Sequence["Drawing"] = ()
 
     @property
     def measured(self) -> list[Titled]:
@@ -100,7 +101,7 @@ def _task(results: TaskResults) -> Task:
     return Task(
         results.name,
         verdict(results.headline) if results.headline else OUTSIDE,
-        [_noted(block) for block in _blocks(results) if block.tables or block.panels],
+        [_noted(block) for block in _blocks(results) if block.tables or block.figures],
         _ran(results),
         settings([run.config for run in results.runs]),
         settings([run.environment for run in results.runs]),
@@ -109,7 +110,8 @@ def _task(results: TaskResults) -> Task:
 
 def _blocks(results: TaskResults) -> list[Block]:
     """Every question that the runs can answer."""
-    shown = [*results.methods.arms, *results.bounds]
+    from fedbcs_monai.benchmark import figures  # here, because importing what draws takes a second
+
     return [
         Block(
             "comparison",
@@ -119,7 +121,7 @@ def _blocks(results: TaskResults) -> list[Block]:
             "standard deviation over runs; in brackets the 95% interval of a paired bootstrap over test cases alone."
             + (BELOW if results.bounds else ""),
             tables.comparison(results),
-            charts.overview(results),
+            figures.overview(results),
         ),
         Block("other", "Distances and rounds", "Surfaces as well as overlap, and how the round was chosen.",
               tables.other_scores(results)),
@@ -127,11 +129,11 @@ def _blocks(results: TaskResults) -> list[Block]:
         Block("communication", "Communication", "Counted in the messages themselves, as a site sees them.",
               communication(results)),
         Block("sweep", "One setting varied", "Figure 3: test Dice by its value; dashed, what it is held against.",
-              tables.sweep(results), charts.swept(results)),
-        Block("convergence", "Convergence", "Figure 4 a: Dice on the validation cases in percent, mean over runs.", (),
-              charts.convergence(results), shown),
-        Block("style", "Where style is normalised", "Figure 4 b: in the image, or in the features behind it. One dot "
-              "a test case, the bar at their mean.", tables.style(results), charts.style(results)),
+              tables.sweep(results), figures.swept(results)),
+        Block("convergence", "Convergence", "Figure 4 a: Dice on the validation cases.", (),
+              figures.convergence(results)),
+        Block("style", "Where style is normalised", "Figure 4 b: in the image, or in the features behind it.",
+              tables.style(results), figures.style(results)),
         Block("outside", "A hospital outside the federation", "Trained without a site, and tested on it.",
               [*left_out(results), *without_it(results)]),
         Block("cost", "Fairness and cost", "", tables.cost(results)),

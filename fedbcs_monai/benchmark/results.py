@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from fedbcs_monai.benchmark.plan import Row, TaskPlan
 from fedbcs_monai.benchmark.status import is_finished
-from fedbcs_monai.report.groups import COLOURS, DASHES, Arm
+from fedbcs_monai.report.groups import Arm
 from fedbcs_monai.report.runs import Run, check_comparable, read_run
+from fedbcs_monai.report.style import COLOURS, DASHES
 from fedbcs_monai.report.summary import Comparison
 
 
@@ -109,7 +110,7 @@ def _arms(rows: Sequence[Row], runs: Mapping[str, Run]) -> list[Arm]:
             row.label,
             tuple(runs[run.name] for run in row.runs if run.name in runs),
             COLOURS[n % len(COLOURS)],
-            DASHES[n // len(COLOURS) % len(DASHES)],
+            DASHES[n % len(DASHES)],
         )
         for n, row in enumerate(rows)
     ]

@@ -380,6 +380,7 @@ def _report(commands: "argparse._SubParsersAction[_Parser]") -> None:
     report.add_argument("runs", type=Path, nargs="+", help="run folders of the same sites")
     report.add_argument("-o", "--output", type=Path, default=None, help="page (default: report.html in the first run)")
     report.add_argument("--title", default=None)
+    report.add_argument("--figures", type=Path, default=None, metavar="DIR", help="also every figure: PDF, SVG, PNG")
     _loudness(report)
 
 

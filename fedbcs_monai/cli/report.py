@@ -12,4 +12,6 @@ def run(options: Namespace) -> None:
     output = options.output or options.runs[0] / "report.html"
     if options.output is not None:
         check_file_can_be(output)
-    voice(options).result("report", path=write_report(options.runs, output, title=options.title))
+    voice(options).result(
+        "report", path=write_report(options.runs, output, title=options.title, figures=options.figures)
+    )

@@ -1,175 +1,278 @@
-"""Figures: small SVG charts and outlines of masks, all in the text of the page itself."""
+"""Figures: what a report draws of a comparison."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from markupsafe import Markup, escape
-from numpy.typing import NDArray
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-WIDTH, HEIGHT = 320, 190
-LEFT, RIGHT, TOP, BOTTOM = 38, 10, 10, 26
-LONGEST_LABEL = 13
+from fedbcs_monai.metrics.tables import Interval, average, mean_sd, paired_bootstrap
+from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, name_rows, panels, whole_numbers
+from fedbcs_monai.report.groups import Arm, baseline
+from fedbcs_monai.report.runs import ADDED_UP, Run
+from fedbcs_monai.report.style import INK, RC, SOFT
+from fedbcs_monai.report.summary import Comparison, gain
+
+LOSSES = {
+    "loss": "Total training loss",
+    "segmentation": "Segmentation loss",
+    "contrast": "Contrastive term",
+    "consistency": "Consistency term",
+}
+NOT_LOSSES = {"val_dice", "test_dice", *ADDED_UP}
+
+FEW = 5
+"""Fewer points than this have no box: its quartiles would be the points themselves."""
+
+SPREAD = "Lines: mean over runs; bands: ± one standard deviation over runs, as far as all runs of a method have come."
+
+Line = Mapping[int, float]
+"""From a round to a value."""
 
 
-class Line(NamedTuple):
-    """One run in a chart: (x, y) points, its colour, a point to ring (the selected round), whether to draw thin."""
+class Row(NamedTuple):
+    """A row of points: its label and colour, the points, and their mean."""
 
     label: str
-    points: Sequence[tuple[float, float]]
     colour: str
-    dash: str = ""
-    ring: tuple[float, float] | None = None
-    thin: bool = False
-
-
-class Strip(NamedTuple):
-    """One method in a strip chart: the score of every case, and their mean."""
-
-    label: str
     values: Sequence[float]
     mean: float
-    colour: str
 
 
-class Range(NamedTuple):
-    """The ends of an axis and the numbers written on it."""
+class Point(NamedTuple):
+    """A round with the mean over runs and its standard deviation, NaN for one run."""
 
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-
-
-def axis(values: Sequence[float], steps: int = 4) -> Range:
-    """Round ends and ticks around the finite values.
-
-    >>> axis([0.31, 0.87])
-    Range(low=0.2, high=1.0, ticks=(0.2, 0.4, 0.6, 0.8, 1.0))
-    """
-    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    step = _step((high - low) / steps or abs(high) / steps or 1.0)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(index * step, 10) for index in range(first, max(last, first + 1) + 1))
-    return Range(ticks[0], ticks[-1], ticks)
+    round: int
+    mean: float
+    sd: float
 
 
-def rounds_axis(rounds: Sequence[float], steps: int = 5) -> Range:
-    """From the first round to the last, with ticks at round numbers between them.
+class Curve(NamedTuple):
+    """One method over rounds; `ring` is the round to mark."""
 
-    >>> rounds_axis([1, 40])
-    Range(low=1, high=40, ticks=(10, 20, 30, 40))
-    """
-    low, high = (min(rounds), max(rounds)) if rounds else (0, 1)
-    high = max(high, low + 1)
-    step = max(1, math.ceil(_step((high - low) / steps)))
-    return Range(low, high, tuple(range(step * math.ceil(low / step), math.floor(high) + 1, step)))
+    arm: Arm
+    points: Sequence[Point]
+    ring: int | None = None
 
 
-def _step(rough: float) -> float:
-    size: float = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * size for factor in (1, 2, 5, 10) if factor * size >= rough * 0.999)
+def comparison_figures(compared: Comparison) -> list[Drawing]:
+    """Every figure that the runs have numbers for."""
+    drawn = [dice_by_site(compared), difference_by_site(compared), validation(compared), losses(compared)]
+    return [drawing for drawing in drawn if drawing]
 
 
-def line_chart(lines: Sequence[Line], x: Range, y: Range, described: str, named: Sequence[str] = ()) -> Markup:
-    """Lines over rounds, or over what the ticks of x are `named`.
-
-    Points that are not finite are left out; a line of one point is a dot.
-    """
-    parts = [_frame(x, y, named or [f"{tick:g}" for tick in x.ticks])]
-    for line in lines:
-        points = [(_x(px, x), _y(py, y)) for px, py in line.points if math.isfinite(py)]
-        style = Markup('stroke="{}" stroke-dasharray="{}"').format(line.colour, line.dash or "none")
-        path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
-        if len(points) > 1:
-            parts.append(
-                Markup('<polyline class="line{}" {} points="{}"><title>{}</title></polyline>').format(
-                    " thin" if line.thin else "", style, path, line.label
-                )
+@rc_context(RC)
+def dice_by_site(compared: Comparison, key: str = "dice_by_site") -> Drawing | None:
+    """Dice of every test case: a panel for every site, and in it a box for every method."""
+    if not compared.scored:
+        return None
+    cases = {arm.label: arm.cases("dice") for arm in compared.scored}
+    titles = [_site_title(site, compared) for site in compared.tested]
+    figure, shown = panels(titles, 0.45 + 0.2 * len(cases), share_y=True)
+    for axes, site in zip(shown, compared.tested, strict=True):
+        rows = [
+            Row(
+                arm.label,
+                arm.colour,
+                [100 * score.value for score in cases[arm.label] if score.site == site],
+                100 * arm.means("dice", [site])[site].mean,
             )
-        elif points:
-            parts.append(_dot(*points[0], 2.5, line.colour, line.label))
-        if line.ring and math.isfinite(line.ring[1]):
-            ring = Markup('<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="3.6" stroke="{}"/>')
-            parts.append(ring.format(_x(line.ring[0], x), _y(line.ring[1], y), line.colour))
-    return _svg(parts, HEIGHT, described)
+            for arm in compared.scored
+        ]
+        box_rows(axes, rows)
+    name_axes(shown, "Dice, %")
+    caption = (
+        "Dots: test cases, each the mean over the runs of a method. Boxes: median and quartiles, with whiskers to the "
+        f"last case within 1.5 interquartile ranges; fewer than {FEW} cases have none. Diamonds: means."
+    )
+    return finished(key, "Dice of every test case, by site", caption, figure)
 
 
-def strip_chart(strips: Sequence[Strip], x: Range, described: str) -> Markup:
-    """One row a method: a dot for every test case and a bar at their mean."""
-    left, row, height = 88, 26, 26 * len(strips) + 30
-    parts = []
-    for tick in x.ticks:
-        at = _x(tick, x, left)
-        parts.append(Markup('<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="6" y2="{1}"/>').format(at, height - 22))
-        parts.append(_text(at, height - 7, f"{tick:g}", "middle"))
-    for index, strip in enumerate(strips):
-        middle = 18 + row * index
-        short = strip.label if len(strip.label) <= LONGEST_LABEL else strip.label[: LONGEST_LABEL - 1] + "…"
-        parts.append(_text(left - 8, middle + 4, short, "end"))
-        for place, value in enumerate(v for v in strip.values if math.isfinite(v)):
-            # Spread the dots over five heights, so that equal scores stay countable.
-            parts.append(
-                _dot(_x(value, x, left), middle + (place * 2 % 5 - 2) * 2.4, 2.2, strip.colour, f"{value:.1f}", "case")
-            )
-        if math.isfinite(strip.mean):
-            bar = Markup('<line class="mean" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}" stroke="{3}"/>')
-            parts.append(bar.format(_x(strip.mean, x, left), middle - 9, middle + 9, strip.colour))
-    return _svg(parts, height, described)
+@rc_context(RC)
+def difference_by_site(compared: Comparison, reference: Arm | None = None) -> Drawing | None:
+    """How far every method lies above the reference, on average and at every site."""
+    scored = compared.scored
+    reference = reference or (baseline(scored) if scored else None)
+    others = [arm for arm in scored if arm is not reference]
+    if not reference or not others:
+        return None
+    titles = ["AVG", *(_site_title(site, compared) for site in compared.tested)]
+    figure, shown = panels(titles, 0.45 + 0.17 * len(others), share_y=True)
+    found = {arm.label: differences(arm, reference, compared) for arm in others}
+    for n, axes in enumerate(shown):
+        axes.axvline(0, color=SOFT, linewidth=0.9)
+        for at, arm in enumerate(others):
+            value, low, high = found[arm.label][n]
+            axes.plot([low, high], [at, at], color=arm.colour, linewidth=1.4)
+            axes.plot([value], [at], "o", color=arm.colour, markersize=4)
+        name_rows(axes, [arm.label for arm in others])
+    name_axes(shown, f"Dice − Dice of {reference.label}, points")
+    caption = (
+        f"Dots: mean difference to {reference.label} over the seeds and test cases that both have. Bars: 95% interval "
+        "of a paired bootstrap over test cases, with the trainings as they are; none where a site has one case or "
+        "tells only a mean. AVG: mean over the sites that took part in training."
+    )
+    return finished("dice_difference", f"Dice difference to {reference.label}, by site", caption, figure)
 
 
-def outline(mask: NDArray[np.bool_]) -> str:
-    """An SVG path along the pixel edges of a mask (H, W): exactly the mask, nothing smoothed.
-
-    >>> outline(np.array([[True, True]]))
-    'M0 0h2M0 1h2M0 0v1M2 0v1'
-    """
-    padded = np.pad(mask.astype(bool), 1)
-    across = padded[1:, 1:-1] != padded[:-1, 1:-1]
-    down = padded[1:-1, 1:] != padded[1:-1, :-1]
-    path = [f"M{start} {line}h{length}" for line, start, length in _lengths(across)]
-    path += [f"M{line} {start}v{length}" for line, start, length in _lengths(down.T)]
-    return "".join(path)
-
-
-def _lengths(edges: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Unbroken stretches of True in every row: (row, first, length)."""
-    steps = np.diff(np.pad(edges.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
-    return [(int(row), int(first), int(last - first)) for (row, first), (_, last) in zip(starts, ends, strict=True)]
-
-
-def _frame(x: Range, y: Range, named: Sequence[str]) -> Markup:
-    parts = []
-    for tick in y.ticks:
-        at = _y(tick, y)
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, at, at)
+def differences(arm: Arm, reference: Arm, compared: Comparison) -> list[Interval]:
+    """In points, the difference to the reference and its interval over cases: of AVG, then at every tested site."""
+    both = arm.repeats & reference.repeats
+    whole = gain(arm, reference, compared)
+    found = [Interval(whole.value, whole.low, whole.high)]
+    for site in compared.tested:
+        own, others = (
+            [score for score in each.cases("dice", only=both) if score.site == site] for each in (arm, reference)
         )
-        parts.append(_text(LEFT - 6, at + 3.5, f"{tick:g}", "end"))
-    for tick, name in zip(x.ticks, named, strict=True):
-        parts.append(_text(_x(tick, x), HEIGHT - 8, name, "middle"))
-    return Markup("").join(parts)
+        found.append(Interval(*(100 * number for number in paired_bootstrap(own, others))))
+    return found
 
 
-def _svg(parts: Sequence[Markup], height: int, described: str) -> Markup:
-    opening = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">')
-    return opening.format(WIDTH, height, described) + Markup("").join(parts) + Markup("</svg>")
+@rc_context(RC)
+def validation(compared: Comparison) -> Drawing | None:
+    """Validation Dice over rounds: the mean over sites, then each site."""
+    found = [site for site in compared.sites if any(site in _recorded(arm, "val_dice") for arm in compared.arms)]
+    if not found:
+        return None
+    figure, shown = panels(["Mean over sites", *found], 1.5, share_y=True)
+    draw_curves(shown[0], curves(compared.arms, lambda run: over_sites(run.curves.get("val_dice", {})), 100))
+    for axes, site in zip(shown[1:], found, strict=True):
+
+        def line(run: Run, site: str = site) -> Line:
+            return run.curves.get("val_dice", {}).get(site, {})
+
+        draw_curves(axes, curves(compared.arms, line, 100))
+    name_axes(shown, "Round", "Validation Dice, %")
+    legend(figure, [key_of(arm) for arm in compared.arms])
+    ringed = any(len(arm.runs) == 1 and arm.runs[0].summary for arm in compared.arms)
+    repeated = any(len(arm.runs) > 1 for arm in compared.arms)
+    said = [SPREAD] if repeated else []
+    said += ["Circles: the round whose weights were selected."] if ringed else []
+    return finished("validation_dice", "Dice on the validation cases, by round", " ".join(said), figure)
 
 
-def _text(x: float, y: float, said: str, anchor: str) -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, said.replace("-", "−"))
+@rc_context(RC)
+def losses(compared: Comparison) -> Drawing | None:
+    """Every recorded loss term over rounds, as the mean over sites; a test score that was followed comes last."""
+    recorded = dict.fromkeys(metric for arm in compared.arms for metric in _metrics(arm))
+    shown = [metric for metric in LOSSES if metric in recorded]
+    shown += [metric for metric in recorded if metric not in LOSSES and metric not in NOT_LOSSES]
+    titles = [LOSSES.get(metric, metric.capitalize()) for metric in shown]
+    if "test_dice" in recorded:
+        shown, titles = [*shown, "test_dice"], [*titles, "Test Dice, %"]
+    if not shown:
+        return None
+    figure, axes = panels(titles, 1.5, share_y=False)
+    for each, metric in zip(axes, shown, strict=True):
+
+        def line(run: Run, metric: str = metric) -> Line:
+            sites = run.curves.get(metric, {})
+            return over_sites({site: values for site, values in sites.items() if site not in compared.unseen})
+
+        followed = metric == "test_dice"
+        draw_curves(each, curves(compared.arms, line, 100 if followed else 1, ring=followed))
+    name_axes(axes, "Round")
+    legend(figure, [key_of(arm) for arm in compared.arms])
+    caption = "Means over the sites that took part in training."
+    if any(len(arm.runs) > 1 for arm in compared.arms):
+        caption += f" {SPREAD}"
+    if len(compared.arms) > 1:
+        caption += (
+            " Methods add different terms, so their total losses cannot be compared; each should fall and settle."
+        )
+    if "test_dice" in recorded:
+        caption += " The test Dice was followed, not used to choose."
+    return finished("losses", "Training losses, by round", caption, figure)
 
 
-def _dot(x: float, y: float, radius: float, colour: str, said: str, kind: str = "dot") -> Markup:
-    dot = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}" fill="{}"><title>{}</title></circle>')
-    return dot.format(kind, x, y, radius, colour, escape(said))
+def curves(arms: Iterable[Arm], line: Callable[[Run], Line], scale: float, ring: bool = True) -> list[Curve]:
+    """Every method's curve over its runs, in another unit; of a single run, with its selected round."""
+    found = []
+    for arm in arms:
+        points = over_runs([line(run) for run in arm.runs if line(run)])
+        summary = arm.runs[0].summary if len(arm.runs) == 1 and ring else None
+        scaled = [Point(at, scale * mean, scale * sd) for at, mean, sd in points]
+        found.append(Curve(arm, scaled, summary.selected_round if summary else None))
+    return found
 
 
-def _x(value: float, x: Range, left: int = LEFT) -> float:
-    return left + (value - x.low) / (x.high - x.low) * (WIDTH - RIGHT - left)
+def over_runs(lines: Sequence[Line]) -> list[Point]:
+    """The mean over runs and its spread, at every round that all of them have.
+
+    >>> over_runs([{1: 0.2, 2: 0.5}, {1: 0.4}])
+    [Point(round=1, mean=0.30000000000000004, sd=0.14142135623730953)]
+    """
+    shared = set.intersection(*(set(line) for line in lines)) if lines else set()
+    spreads = [(at, mean_sd(line[at] for line in lines)) for at in sorted(shared)]
+    return [Point(at, spread.mean, spread.sd) for at, spread in spreads if math.isfinite(spread.mean)]
 
 
-def _y(value: float, y: Range) -> float:
-    return HEIGHT - BOTTOM - (value - y.low) / (y.high - y.low) * (HEIGHT - TOP - BOTTOM)
+def over_sites(sites: Mapping[str, Line]) -> dict[int, float]:
+    """The mean over sites, at every round that all of them have."""
+    shared = set.intersection(*(set(line) for line in sites.values())) if sites else set()
+    return {at: average({site: line[at] for site, line in sites.items()}) for at in sorted(shared)}
+
+
+def box_rows(axes: Axes, rows: Sequence[Row]) -> None:
+    """A row of points for every method, with a box behind them and their mean."""
+    for at, row in enumerate(rows):
+        values = [value for value in row.values if math.isfinite(value)]
+        if len(values) >= FEW:
+            axes.boxplot(
+                [values],
+                positions=[at],
+                orientation="horizontal",
+                widths=0.62,
+                showfliers=False,
+                patch_artist=True,
+                manage_ticks=False,
+                boxprops={"facecolor": row.colour + "2e", "edgecolor": row.colour, "linewidth": 0.8},
+                medianprops={"color": row.colour, "linewidth": 1.4},
+                whiskerprops={"color": row.colour, "linewidth": 0.8},
+                capprops={"color": row.colour, "linewidth": 0.8},
+            )
+        # Spread over five heights, so that equal scores stay countable.
+        heights = [at + 0.09 * (place * 2 % 5 - 2) for place in range(len(values))]
+        axes.plot(values, heights, "o", color=row.colour, markersize=1.9, markeredgewidth=0, alpha=0.75)
+        if math.isfinite(row.mean):
+            axes.plot([row.mean], [at], "D", markersize=3.4, markerfacecolor="white", markeredgecolor=INK,
+                      markeredgewidth=0.7)  # fmt: skip
+    name_rows(axes, [row.label for row in rows])
+
+
+def draw_curves(axes: Axes, found: Iterable[Curve]) -> None:
+    """A line for every method with the band of its spread; a line of one point is a dot."""
+    for arm, points, ring in found:
+        at, mean, sd = ([point[n] for point in points] for n in range(3))
+        marker = "o" if len(points) == 1 else ""
+        axes.plot(at, mean, color=arm.colour, linestyle=arm.dash, marker=marker, markersize=3)
+        if any(map(math.isfinite, sd)):
+            low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
+            axes.fill_between(at, low, high, color=arm.colour, alpha=0.16, linewidth=0)
+        for point in points:
+            if point.round == ring:
+                axes.plot([ring], [point.mean], "o", markersize=5, markerfacecolor="white", markeredgecolor=arm.colour)
+    whole_numbers(axes)
+
+
+def key_of(arm: Arm) -> Line2D:
+    """A method's entry in the key."""
+    return Line2D([], [], color=arm.colour, linestyle=arm.dash, label=arm.label)
+
+
+def _site_title(site: str, compared: Comparison) -> str:
+    """A site's name, whether it is unseen, and whether it tells only a mean."""
+    told = {score.cases for arm in compared.scored for score in arm.cases("dice") if score.site == site}
+    only = f": only the mean of {max(told)} cases" if told and min(told) > 1 else ""
+    return f"{site}{' (unseen)' if site in compared.unseen else ''}{only}"
+
+
+def _metrics(arm: Arm) -> Iterable[str]:
+    return (metric for run in arm.runs for metric in run.curves)
+
+
+def _recorded(arm: Arm, metric: str) -> set[str]:
+    """The sites that a metric was recorded at."""
+    return {site for run in arm.runs for site in run.curves.get(metric, {})}

@@ -8,13 +8,10 @@ from typing import Any
 
 from fedbcs_monai.metrics.tables import Score, Spread, average, case_means, mean_sd, site_means
 from fedbcs_monai.report.runs import Run
+from fedbcs_monai.report.style import COLOURS, DASHES
 
 REPEATS = {"seed", "fold", "output", "device", "threads", "workers"}
 """Settings in which repeats of one method may differ, wherever in the config they stand."""
-
-# Okabe and Ito's colour-blind safe hues, in a lightness that holds on white, on black and on a stained slide.
-COLOURS = ("#2b8cd6", "#e0601a", "#0fa37a", "#c9659f", "#b98a00", "#7d62d0", "#8a8f98")
-DASHES = ("", "6 3", "2 2")
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Arm:
     label: str
     runs: tuple[Run, ...]
     colour: str
-    dash: str = ""
+    dash: str = DASHES[0]
 
     @property
     def scored(self) -> tuple[Run, ...]:
@@ -60,7 +57,7 @@ def group(runs: Sequence[Run]) -> list[Arm]:
         members.setdefault((run.name, json.dumps(settings, sort_keys=True, default=str)), []).append(run)
     groups = list(members.values())
     return [
-        Arm(label, tuple(of_arm), COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)])
+        Arm(label, tuple(of_arm), COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)])
         for i, (label, of_arm) in enumerate(zip(_labels(groups), groups, strict=True))
     ]
 

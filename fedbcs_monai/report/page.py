@@ -3,19 +3,22 @@
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.html import templates, write_html
 from fedbcs_monai.metrics.tables import Table
-from fedbcs_monai.report.charts import case_panels, loss_panels, validation_panels
 from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
-from fedbcs_monai.report.runs import Run, check_comparable, read_run
+from fedbcs_monai.report.runs import Run, check_comparable, read_run, runs_in
 from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
 from fedbcs_monai.report.summary import Comparison, verdict
+
+if TYPE_CHECKING:
+    from fedbcs_monai.report.drawing import Drawing
 
 
 def write_report(
@@ -25,6 +28,7 @@ def write_report(
     title: str | None = None,
     commands: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
+    figures: Path | None = None,
 ) -> Path:
     """Write one self-contained HTML page about one or several runs of the same sites.
 
@@ -33,11 +37,12 @@ def write_report(
     first run is.
 
     Args:
-        runs: run folders, as training writes them.
+        runs: run folders, as training writes them, or the folder of a benchmark, which stands for all runs in it.
         output: the page; it appears whole or not at all.
         title: the heading; by default it names the task.
         commands: pairs of what a command does and the command, for the section "Go on".
         notes: sentences to print under the verdict, for instance that the images are made up.
+        figures: a folder for every figure as PDF, SVG and PNG; None: they are in the page alone.
 
     Returns:
         `output`.
@@ -47,17 +52,30 @@ def write_report(
     """
     if not runs:
         raise UserError("There is nothing to report: name at least one run folder.")
+    runs = [run for folder in runs for run in runs_in(Path(folder))]
     repeated = {folder for folder in runs if sum(folder.resolve() == other.resolve() for other in runs) > 1}
     if repeated:
         raise UserError(f"{min(repeated)} is named more than once: a run counts once. Leave the repeats out.")
-    read = [read_run(Path(folder)) for folder in runs]
+    read = [read_run(folder) for folder in runs]
     check_comparable(read)
-    html = render(read, title=title, commands=commands, notes=notes)
+    drawn = _drawn(_compared(read))
+    html = render(read, drawn, title=title, commands=commands, notes=notes)
     write_html(output, html)
+    if figures is not None:
+        from fedbcs_monai.report.drawing import write_figures
+
+        write_figures(figures, drawn)
     return output
 
 
-def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[str, str]], notes: Sequence[str]) -> str:
+def render(
+    runs: Sequence[Run],
+    drawn: Sequence["Drawing"],
+    *,
+    title: str | None,
+    commands: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+) -> str:
     """The page as text."""
     arms = group(runs)
     compared = _compared(runs)
@@ -72,12 +90,9 @@ def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[s
         sites=sites(compared, runs),
         several=len(compared.scored) > 1,
         repeated=any(len(arm.scored) > 1 for arm in arms),
-        ringed=any(len(arm.runs) == 1 and arm.runs[0].summary for arm in arms),
         tables=[noted(table) for table in result_tables(compared)] if compared.scored else [],
         rounds_table=rounds_table(compared) if compared.scored else None,
-        case_panels=case_panels(compared) if compared.scored else [],
-        validation_panels=validation_panels(compared),
-        loss_panels=loss_panels(compared),
+        figures={drawing.key: drawing for drawing in drawn},
         overlays=overlays(compared),
         ran=ran(arms),
         settings=settings([run.config for run in ordered]),
@@ -85,6 +100,13 @@ def render(runs: Sequence[Run], *, title: str | None, commands: Sequence[tuple[s
         labels=[f"{row.label}, seed {row.seed}" for row in ran(arms)],
         run_commands=list(dict.fromkeys(str(run.environment.get("command", "")) for run in ordered)),
     )
+
+
+def _drawn(compared: Comparison) -> list["Drawing"]:
+    """The figures; importing what draws them takes a second, which commands that draw nothing save."""
+    from fedbcs_monai.report.figures import comparison_figures
+
+    return comparison_figures(compared)
 
 
 def _compared(runs: Sequence[Run]) -> Comparison:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.html import embedded
 from fedbcs_monai.metrics.tables import text
-from fedbcs_monai.report.figures import outline
 from fedbcs_monai.report.runs import Counts, Example, Run, read_examples
 from fedbcs_monai.report.summary import Comparison
 
@@ -82,3 +83,24 @@ def _look(site: str, runs: Sequence[Run]) -> str:
             except OSError as error:
                 raise UserError(f"{path} is no picture ({error}). Delete it, or run again.") from None
     return ""
+
+
+def outline(mask: NDArray[np.bool_]) -> str:
+    """An SVG path along the pixel edges of a mask (H, W): exactly the mask, nothing smoothed.
+
+    >>> outline(np.array([[True, True]]))
+    'M0 0h2M0 1h2M0 0v1M2 0v1'
+    """
+    padded = np.pad(mask.astype(bool), 1)
+    across = padded[1:, 1:-1] != padded[:-1, 1:-1]
+    down = padded[1:-1, 1:] != padded[1:-1, :-1]
+    path = [f"M{start} {line}h{length}" for line, start, length in _lengths(across)]
+    path += [f"M{line} {start}v{length}" for line, start, length in _lengths(down.T)]
+    return "".join(path)
+
+
+def _lengths(edges: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Unbroken stretches of True in every row: (row, first, length)."""
+    steps = np.diff(np.pad(edges.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    starts, ends = np.argwhere(steps == 1), np.argwhere(steps == -1)
+    return [(int(row), int(first), int(last - first)) for (row, first), (_, last) in zip(starts, ends, strict=True)]

@@ -169,6 +169,13 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run folders that a folder stands for: all in the folder of a benchmark, by name, else itself."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("runs/*/config.json")) or [folder]
+
+
 def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs of other sites, held-out sites, test cases or tasks: their averages are not the same quantity."""
     finished = [run for run in runs if run.summary]

@@ -1,66 +1,160 @@
-"""Figures: outlines are exact, axes are round, names are escaped."""
+"""Figures: what is drawn is what was measured."""
 
-import math
+import csv
 
 import numpy as np
 import pytest
 
+from fedbcs_monai.metrics.tables import mean_sd, site_means
+from fedbcs_monai.report import write_report
 from fedbcs_monai.report.figures import (
-    Line,
-    Range,
-    Strip,
-    axis,
-    line_chart,
-    outline,
-    rounds_axis,
-    strip_chart,
+    Point,
+    comparison_figures,
+    dice_by_site,
+    difference_by_site,
+    losses,
+    over_runs,
+    over_sites,
+    validation,
 )
-
-UNIT = Range(0, 1, (0, 1))
-
-
-def test_outline_of_one_pixel_is_its_square():
-    assert outline(np.array([[False, False], [False, True]])) == "M1 1h1M1 2h1M1 1v1M2 1v1"
+from fedbcs_monai.report.groups import group
+from fedbcs_monai.report.runs import read_run
+from fedbcs_monai.report.summary import Comparison, gain
 
 
-def test_outline_of_nothing_is_empty():
-    assert outline(np.zeros((3, 3), bool)) == ""
+def compared(*folders):
+    runs = [read_run(folder) for folder in folders]
+    return Comparison(group(runs), runs[0].sites, runs[0].unseen)
 
 
-def test_outline_of_a_hole_has_both_edges():
-    ring = np.ones((3, 3), bool)
-    ring[1, 1] = False
-    assert "M1 1h1" in outline(ring)
+def titles(drawing):
+    return [axes.get_title(loc="left") for axes in drawing.figure.axes]
 
 
-@pytest.mark.parametrize("values", [[], [math.nan], [0.0], [5.0, 5.0], [-1.0, 1.0], [1e-9, 2e-9], [0.2, 97.3]])
-def test_axis_holds_every_value(values):
-    found = axis(values)
-    assert found.low < found.high
-    assert all(found.low <= value <= found.high for value in values if math.isfinite(value))
+def lines(axes, marker):
+    return [line for line in axes.lines if line.get_marker() == marker]
 
 
-def test_rounds_are_ticked_at_whole_numbers():
-    assert rounds_axis([1, 2, 3]).ticks == (1, 2, 3)
-    assert rounds_axis([0, 400]).ticks == (0, 100, 200, 300, 400)
+def cases(folder, site):
+    rows = csv.DictReader((folder / "scores.csv").read_text().splitlines())
+    return [100 * float(row["dice"]) for row in rows if (row["model"], row["site"]) == ("selected", site)]
 
 
-def test_a_single_round_still_has_an_axis():
-    assert rounds_axis([3]) == Range(3, 4, (3, 4))
+def test_every_test_case_is_a_dot_and_every_mean_a_diamond(make_run):
+    folder = make_run("a")
+    axes = dice_by_site(compared(folder)).figure.axes[0]
+    dots, diamond = lines(axes, "o"), lines(axes, "D")
+    assert list(dots[0].get_xdata()) == pytest.approx(cases(folder, "Ash"))
+    assert diamond[0].get_xdata()[0] == pytest.approx(np.mean(cases(folder, "Ash")))
 
 
-def test_points_that_are_not_finite_leave_the_line():
-    chart = line_chart([Line("a", [(0, 0.0), (0.5, math.nan), (1, 1.0)], "#000000")], UNIT, UNIT, "chart")
-    assert "nan" not in chart
-    assert chart.count("<polyline") == 1
+def test_a_box_has_the_quartiles_of_its_cases(make_run):
+    folder = make_run("a")
+    axes = dice_by_site(compared(folder)).figure.axes[0]
+    box = axes.patches[0].get_path().vertices[:, 0]
+    assert [box.min(), box.max()] == pytest.approx(np.quantile(cases(folder, "Ash"), [0.25, 0.75]))
 
 
-def test_names_are_escaped_in_charts():
-    line = line_chart([Line("<b>", [(0, 0.0), (1, 1.0)], "#000000")], UNIT, UNIT, "<i>")
-    strip = strip_chart([Strip("<b>", [0.5], 0.5, "#000000")], UNIT, "<i>")
-    assert "<b>" not in line + strip
-    assert "&lt;i&gt;" in line
+def test_four_cases_have_no_box(make_run):
+    folder = make_run("a")
+    rows = (folder / "scores.csv").read_text().splitlines()
+    of_ash = [row for row in rows if row.startswith("selected,Ash,")]
+    (folder / "scores.csv").write_text("\n".join(row for row in rows if row not in of_ash[4:]) + "\n")
+    first, second = dice_by_site(compared(folder)).figure.axes[:2]
+    assert (len(first.patches), len(second.patches)) == (0, 1)
+    assert len(lines(first, "o")[0].get_xdata()) == 4
 
 
-def test_long_names_are_shortened_in_strips():
-    assert "FedBCS (rela…" in strip_chart([Strip("FedBCS (relation 0.5)", [], math.nan, "#000000")], UNIT, "chart")
+def test_an_unseen_site_and_one_that_tells_only_a_mean_are_called_so(make_run):
+    folder = make_run("a")
+    kept = [line for line in (folder / "scores.csv").read_text().splitlines() if ",Ash," not in line]
+    (folder / "scores.csv").write_text("\n".join([*kept, "selected,Ash,test,mean of 12,0.8,,"]) + "\n")
+    assert titles(dice_by_site(compared(folder)))[::4] == ["Ash: only the mean of 12 cases", "Elm (unseen)"]
+
+
+def test_differences_are_those_of_the_tables_on_average_and_at_every_site(make_run):
+    both = compared(make_run("a"), make_run("b", "FedBCS", lift=0.03))
+    drawing = difference_by_site(both)
+    assert titles(drawing) == ["AVG", "Ash", "Birch", "Cedar", "Maple", "Elm (unseen)"]
+    dots = [lines(axes, "o")[0].get_xdata()[0] for axes in drawing.figure.axes]
+    arms = {arm.label: arm for arm in both.arms}
+    whole = gain(arms["FedBCS"], arms["FedAvg"], both)
+    means = [site_means(arms[label].cases("dice")) for label in ("FedBCS", "FedAvg")]
+    assert dots == pytest.approx([whole.value, *(100 * (means[0][site] - means[1][site]) for site in both.sites)])
+    bars = [sorted(lines(axes, "None")[1].get_xdata()) for axes in drawing.figure.axes]
+    assert bars[0] == pytest.approx([whole.low, whole.high])
+    assert all(low < dot < high for dot, (low, high) in zip(dots, bars, strict=True))
+
+
+def test_one_method_has_no_difference(make_run):
+    assert difference_by_site(compared(make_run("a"), make_run("b", seed=1))) is None
+
+
+def test_a_line_is_the_mean_over_runs_and_its_band_one_standard_deviation(make_run):
+    both = compared(make_run("a"), make_run("b", seed=1))
+    axes = validation(both).figure.axes[1]
+    each = [run.curves["val_dice"]["Ash"] for run in both.arms[0].runs]
+    assert list(axes.lines[0].get_xdata()) == [2, 4, 6, 8, 10]
+    spreads = [mean_sd(100 * run[at] for run in each) for at in (2, 4, 6, 8, 10)]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([spread.mean for spread in spreads])
+    band = axes.collections[0].get_paths()[0].vertices
+    at_two = sorted({y for x, y in band if x == 2})
+    assert [at_two[0], at_two[-1]] == pytest.approx([spreads[0].mean - spreads[0].sd, spreads[0].mean + spreads[0].sd])
+
+
+def test_one_run_has_no_band_and_a_circle_at_its_selected_round(make_run):
+    axes = validation(compared(make_run("a"))).figure.axes[0]
+    assert len(axes.collections) == 0
+    assert [list(line.get_xdata()) for line in axes.lines] == [[2, 4, 6, 8, 10], [8]]
+
+
+def test_validation_has_the_mean_over_sites_first(make_run):
+    one = compared(make_run("a"))
+    assert titles(validation(one)) == ["Mean over sites", "Ash", "Birch", "Cedar", "Maple"]
+    values = one.arms[0].runs[0].curves["val_dice"]
+    first = validation(one).figure.axes[0].lines[0].get_ydata()[0]
+    assert first == pytest.approx(100 * np.mean([values[site][2] for site in ("Ash", "Birch", "Cedar", "Maple")]))
+
+
+def test_losses_are_those_that_were_recorded(make_run):
+    assert titles(losses(compared(make_run("a")))) == ["Total training loss", "Segmentation loss"]
+    both = compared(make_run("b"), make_run("c", "FedBCS"))
+    assert titles(losses(both))[2:] == ["Contrastive term", "Consistency term"]
+
+
+def test_over_runs_keeps_the_rounds_that_all_have():
+    assert over_runs([{1: 0.5, 2: 0.5}, {1: 1.0}]) == [Point(1, 0.75, pytest.approx(0.5**0.5 / 2))]
+    assert over_runs([]) == []
+
+
+def test_over_sites_keeps_the_rounds_that_all_have():
+    assert over_sites({"Ash": {1: 0.5, 2: 0.7}, "Elm": {2: 0.9}}) == {2: pytest.approx(0.8)}
+
+
+def test_a_run_before_its_first_round_has_no_figure(make_run):
+    folder = make_run("a", finished=False)
+    (folder / "rounds.csv").unlink()
+    assert comparison_figures(compared(folder)) == []
+
+
+def test_every_method_of_many_is_drawn_differently(make_run):
+    arms = [make_run(f"r{n}", "FedProx", mu=n) for n in range(21)]
+    drawn = {(arm.colour, arm.dash) for arm in compared(*arms).arms}
+    assert len(drawn) == 21
+
+
+def test_a_report_names_its_figures(make_run, tmp_path):
+    folders = [make_run("a"), make_run("b", "FedBCS", lift=0.03)]
+    write_report(folders, tmp_path / "report.html", figures=tmp_path / "figures")
+    names = ("dice_by_site", "dice_difference", "losses", "validation_dice")
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        f"{name}.{kind}" for name in names for kind in ("pdf", "svg", "png")
+    )
+
+
+def test_the_folder_of_a_benchmark_stands_for_its_runs(make_run, tmp_path):
+    make_run("bench/runs/a")
+    make_run("bench/runs/b", "FedBCS", lift=0.03)
+    (tmp_path / "bench" / "runs" / "not a run").mkdir()
+    page = write_report([tmp_path / "bench"], tmp_path / "report.html").read_text()
+    assert "FedBCS is ahead of FedAvg" in page

@@ -1,0 +1,85 @@
+"""Figures: the paper's figures of one task, as measured."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from matplotlib import rc_context
+from matplotlib.lines import Line2D
+
+from fedbcs_monai.benchmark.results import TaskResults
+from fedbcs_monai.metrics.tables import Spread, average, mean_sd, site_means
+from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, panels
+from fedbcs_monai.report.figures import Row, box_rows, dice_by_site, difference_by_site, validation
+from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.runs import Run
+from fedbcs_monai.report.style import COLOURS, RC
+
+SWEPT, BASE = COLOURS[0], COLOURS[-1]
+"""Colours of a sweep, and of what it is compared with."""
+
+
+@rc_context(RC)
+def overview(results: TaskResults) -> list[Drawing]:
+    """AVG Dice of every run, a row a method, the bounds last; then the difference to FedAvg at every site."""
+    arms = [*results.methods.scored, *_bounds(results)]
+    each = [(arm, [100 * _average(run, results.methods.unseen) for run in arm.scored]) for arm in arms]
+    if not any(found for _, found in each):
+        return []
+    figure, shown = panels(["AVG Dice of every run"], 0.45 + 0.2 * len(arms), share_y=True)
+    box_rows(shown[0], [Row(arm.label, arm.colour, found, mean_sd(found).mean) for arm, found in each])
+    name_axes(shown, "AVG Dice, %")
+    caption = "Dots: runs. Diamonds: their mean. AVG: mean over the sites that took part in training."
+    drawn = finished("average_dice", f"AVG Dice of every run, {results.name}", caption, figure)
+    further = difference_by_site(results.methods, results.fedavg)
+    return [drawn, *([further] if further else [])]
+
+
+def convergence(results: TaskResults) -> list[Drawing]:
+    """Figure 4 a: validation Dice over rounds: the mean over sites, then every site."""
+    compared = results.methods._replace(arms=[*results.methods.scored, *_bounds(results)])
+    drawn = validation(compared)
+    return [drawn] if drawn else []
+
+
+@rc_context(RC)
+def swept(results: TaskResults) -> list[Drawing]:
+    """Figure 3: Dice by the value of one key, on average and at every site; level, what it is compared with."""
+    arms = results.swept.scored
+    if len(arms) < 2:
+        return []
+    places = {"AVG": results.swept.trained, **{site: [site] for site in results.swept.trained}}
+    figure, shown = panels(list(places), 1.5, share_y=True)
+    for axes, sites in zip(shown, places.values(), strict=True):
+        found = [_dice(arm, sites) for arm in arms]
+        axes.errorbar(range(len(arms)), [one.mean for one in found], [one.sd for one in found], color=SWEPT,
+                      marker="o", markersize=3, elinewidth=0.9, capsize=2)  # fmt: skip
+        if results.base:
+            axes.axhline(_dice(results.base, sites).mean, color=BASE, linestyle="--")
+        axes.set_xticks(range(len(arms)), results.values)
+    name_axes(shown, results.sweep_key, "Test Dice, %")
+    keys = [Line2D([], [], color=SWEPT, marker="o", markersize=3, label=f"by {results.sweep_key}")]
+    if results.base:
+        keys.append(Line2D([], [], color=BASE, linestyle="--", label=results.base.label))
+    legend(figure, keys)
+    caption = "Means over runs; bars: ± one standard deviation over runs."
+    return [finished("sweep", f"Test Dice by {results.sweep_key}, {results.name}", caption, figure)]
+
+
+def style(results: TaskResults) -> list[Drawing]:
+    """Figure 4 b: every test case, by where style is normalised."""
+    arms = [replace(arm, colour=COLOURS[n % len(COLOURS)]) for n, arm in enumerate(results.style.arms)]
+    drawn = dice_by_site(results.style._replace(arms=arms), "style")
+    return [drawn] if drawn else []
+
+
+def _bounds(results: TaskResults) -> list[Arm]:
+    return [arm for arm in results.bounds if arm.scored]
+
+
+def _dice(arm: Arm, sites: Sequence[str]) -> Spread:
+    found = arm.average("dice", sites, ())
+    return Spread(100 * found.mean, 100 * found.sd, found.repeats)
+
+
+def _average(run: Run, unseen: Sequence[str]) -> float:
+    return average(site_means(run.scores["selected", "dice"]), unseen)
