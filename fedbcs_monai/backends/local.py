@@ -62,8 +62,8 @@ def train(
     Returns:
         The run folder: ``model.safetensors`` (selected) and beside it what is known of the sites' cases,
         ``last.safetensors``, ``config.json``, ``environment.json``, ``rounds.csv``, ``scores.csv``, ``summary.json``,
-        ``checkpoints``, ``tensorboard``, ``examples``, ``looks``, and ``sites`` with what sites keep of the network to
-        themselves.
+        ``checkpoints``, ``tensorboard``, ``examples``, ``looks``, ``sites`` with what sites keep of the network to
+        themselves, and ``prototypes.safetensors`` of methods that have some.
 
     Raises:
         UserError: what the user can mend.
@@ -81,6 +81,7 @@ def train(
     try:
         for session in sessions:
             session.restore(run.point.sites.get(session.site.name, {}))
+        run.sent = {}  # all sites are here
         watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
         aggregator = aggregator_of(method, federation.network, run.point.state)
         aggregator.sites = {site.name for site in sites}

@@ -29,8 +29,13 @@ def prototypes(shared: Tensors) -> int:
 
     A vector (D,) is one prototype, a matrix (S, D) is S.
     """
-    return sum(
-        tensor.numel() // tensor.shape[-1]
+    return sum(tensor.numel() // tensor.shape[-1] for tensor in class_vectors(shared).values())
+
+
+def class_vectors(shared: Tensors) -> Tensors:
+    """Of what a method shares, the vectors that describe a class: (D,) or (S, D)."""
+    return {
+        name: tensor
         for name, tensor in shared.items()
         if name.rpartition("/")[2].isdigit() and tensor.ndim and tensor.numel()
-    )
+    }

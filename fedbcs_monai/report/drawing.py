@@ -46,6 +46,11 @@ class Drawing(NamedTuple):
         """The figure as SVG in a data URI, for the ``src`` of an image."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.encoded("svg")).decode("ascii")
 
+    @property
+    def share(self) -> float:
+        """How much of a page's width it takes, 0 to 1."""
+        return float(self.figure.get_figwidth()) / WIDTH_IN
+
     def encoded(self, kind: str) -> bytes:
         """The figure as ``svg``, ``pdf`` or ``png``, with its title and caption inside."""
         content = io.BytesIO()
@@ -80,19 +85,22 @@ def write_figures(folder: Path, drawings: Iterable[Drawing]) -> list[Path]:
     return written
 
 
-def panels(titles: Sequence[str], height_in: float, *, share_y: bool) -> tuple[Figure, list[Axes]]:
-    """An empty figure with a panel under each title, up to three in a row; all have the same horizontal axis.
+def panels(
+    titles: Sequence[str], height_in: float, *, share_y: bool, share_x: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure with a panel under each title, up to three in a row.
 
     Args:
         titles: of the panels.
         height_in: of a panel, in inches.
         share_y: whether all have the same vertical axis.
+        share_x: whether all have the same horizontal axis.
     """
     columns = len(titles) if len(titles) < COLUMNS else 2 if len(titles) == 4 else COLUMNS
     rows = math.ceil(len(titles) / columns)
     width_in = WIDTH_IN if columns > 1 else WIDTH_IN * 0.6
     figure = Figure(figsize=(width_in, rows * height_in + 0.3), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, sharex=share_x, sharey=share_y, squeeze=False).ravel()
     for axes, title in zip(grid, titles, strict=False):
         axes.set_title(textwrap.fill(title, TITLE_WIDTH))
     for axes in grid[len(titles) :]:

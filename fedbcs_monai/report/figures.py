@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from fedbcs_monai.metrics.tables import Interval, average, mean_sd, paired_bootstrap
 from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, name_rows, panels, whole_numbers
 from fedbcs_monai.report.groups import Arm, baseline
+from fedbcs_monai.report.prototypes import prototype_map
 from fedbcs_monai.report.runs import ADDED_UP, Run
 from fedbcs_monai.report.style import INK, RC, SOFT
 from fedbcs_monai.report.summary import Comparison, gain
@@ -59,7 +60,8 @@ class Curve(NamedTuple):
 
 def comparison_figures(compared: Comparison) -> list[Drawing]:
     """Every figure that the runs have numbers for."""
-    drawn = [dice_by_site(compared), difference_by_site(compared), validation(compared), losses(compared)]
+    every = (dice_by_site, difference_by_site, validation, losses, prototype_map)
+    drawn = [draw(compared) for draw in every]
     return [drawing for drawing in drawn if drawing]
 
 
@@ -235,7 +237,7 @@ def box_rows(axes: Axes, rows: Sequence[Row]) -> None:
             )
         # Spread over five heights, so that equal scores stay countable.
         heights = [at + 0.09 * (place * 2 % 5 - 2) for place in range(len(values))]
-        axes.plot(values, heights, "o", color=row.colour, markersize=1.9, markeredgewidth=0, alpha=0.75)
+        axes.plot(values, heights, "o", color=row.colour, markersize=2.2, markeredgewidth=0, alpha=0.75)
         if math.isfinite(row.mean):
             axes.plot([row.mean], [at], "D", markersize=3.4, markerfacecolor="white", markeredgecolor=INK,
                       markeredgewidth=0.7)  # fmt: skip
@@ -250,7 +252,7 @@ def draw_curves(axes: Axes, found: Iterable[Curve]) -> None:
         axes.plot(at, mean, color=arm.colour, linestyle=arm.dash, marker=marker, markersize=3)
         if any(map(math.isfinite, sd)):
             low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-            axes.fill_between(at, low, high, color=arm.colour, alpha=0.16, linewidth=0)
+            axes.fill_between(at, low, high, color=arm.colour, alpha=0.12, linewidth=0)
         for point in points:
             if point.round == ring:
                 axes.plot([ring], [point.mean], "o", markersize=5, markerfacecolor="white", markeredgecolor=arm.colour)

@@ -19,6 +19,7 @@ from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.messages import Broadcast, Carry, State, Update
 from fedbcs_monai.federated.server import Aggregator
+from fedbcs_monai.federated.traffic import class_vectors
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.runs.checkpoint import (
     Checkpoint,
@@ -28,6 +29,7 @@ from fedbcs_monai.runs.checkpoint import (
     write_checkpoint,
 )
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
+from fedbcs_monai.runs.prototypes import FILE, write_prototypes
 from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment, read_json
 from fedbcs_monai.tensors import Tensors, under
 
@@ -46,6 +48,8 @@ class Run:
         watch: hears of progress.
         began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
         claim: the lock of the folder.
+        sent: prototypes of each site's newest training; None where they are not to be kept, as on a server between
+            hospitals.
     """
 
     config: Mapping[str, Any]
@@ -54,6 +58,7 @@ class Run:
     watch: Watch
     began: float
     claim: FileLock
+    sent: dict[str, Tensors] | None = None
 
     @property
     def checkpoints(self) -> Path:
@@ -111,6 +116,7 @@ class Run:
             asked: who was to train, also those that never answered.
         """
         self.journal.write_scores(scores)
+        write_prototypes(self.journal.folder, self.point.state.shared, self.sent or {})
         every = set(range(1, self.point.state.round + 1))
         on_test = self.point.history.get("best_on_test")
         took_part = {**{site: set[int]() for site in asked}, **self.journal.took_part()}
@@ -145,6 +151,8 @@ class Run:
         return bool(patience and best and evaluated - best["round"] >= patience)
 
     def _heard(self, broadcast: Broadcast, update: Update) -> None:
+        if self.sent is not None and broadcast.task == "train":
+            self.sent[update.site] = class_vectors(update.shared)
         self.journal.log(broadcast.round, update.site, update.metrics)
         self.watch.trained(broadcast.round, update.site, update.metrics)
 
@@ -201,7 +209,7 @@ def open_run(
             _same_run(folder, config, resume)
             point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
             drop_checkpoints_after(folder / "checkpoints", point.state.round)
-            for result in ("summary.json", "scores.csv"):  # of fewer rounds: until it has ended, the run has none
+            for result in ("summary.json", "scores.csv", FILE):  # of fewer rounds: until it has ended, the run has none
                 (folder / result).unlink(missing_ok=True)
         else:
             clear_run(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.data.sites import read_sites
@@ -15,6 +16,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.metrics.cases import CaseScorer
 from fedbcs_monai.runs.checkpoint import read_checkpoint
+from fedbcs_monai.runs.prototypes import read_kept_prototypes
 from fedbcs_monai.tensors import read_tensors
 
 EXPERIMENTS = ("nuclei_fedavg", "nuclei_fedbcs")
@@ -55,6 +57,24 @@ def run(request, tiny):
     """A configuration, and the folder of three rounds straight through, all checkpoints kept."""
     config = tiny(request.param, rounds=3, keep_checkpoints=0, examples=0)
     return config, train(config)
+
+
+def test_a_run_keeps_the_prototypes_that_the_sites_sent_last(run):
+    config, folder = run
+    kept = read_kept_prototypes(folder)
+    if "FedAvg" in config["method"]["_target_"]:
+        assert kept is None
+        return
+    assert kept is not None
+    names = [f"{stream}/{label}" for stream in ("decoder", "encoder") for label in (0, 1)]
+    assert {site: sorted(sent) for site, sent in kept.sites.items()} == dict.fromkeys(
+        ("Alder", "Birch", "Cedar"), names
+    )
+    newest = read_checkpoint(folder / "checkpoints").state.shared
+    assert all(torch.equal(kept.server[name], newest[name]) for name in names)
+    for name in names:  # three sites are one cluster
+        mean = torch.stack([sent[name] for sent in kept.sites.values()]).mean(0)
+        assert torch.allclose(kept.server[name], mean)
 
 
 def test_two_runs_give_the_same_bits(run, tmp_path):
