@@ -123,12 +123,12 @@ def _measured(run: Path, options: argparse.Namespace) -> list[Row]:
 
 
 def _rows(model: Model, options: argparse.Namespace) -> Iterator[Row]:
-    config = model.trained.config
+    config = model.trained.settings
     whole = build_segmentation(config, model.trained.compute)
     wanted = Wanted(model.pictures)
-    for name, site in sorted(read_sites(Path(config["sites"])).items()):
+    for name, site in sorted(read_sites(Path(config.sites)).items()):
         for part in ("train", "val", "test"):
-            for item in site.items(part, config["fold"]):
+            for item in site.items(part, config.fold):
                 source = find_studies([item["image"]], wanted).studies[0].read()
                 reference = whole.reference(item)
                 copies = {CLEAN: source.array}

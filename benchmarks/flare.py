@@ -31,16 +31,18 @@ import psutil
 import torch
 import yaml
 from conditions import close, conditions, finish, script, table
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.nvflare.environments import write_project
 from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe
-from fedbcs_monai.config import Config, load_config
+from fedbcs_monai.config import load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.demo.synthetic import synthesise
 from fedbcs_monai.federated.memory import process_bytes
 from fedbcs_monai.federated.traffic import size_bytes
+from fedbcs_monai.settings import Settings
 from fedbcs_monai.tensors import read_tensors
 
 TINY = {
@@ -115,17 +117,17 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "largest_mib": max(size_bytes({name: tensor}) for name, tensor in network.items()) / 2**20,
     }
     if options.part == "overhead":
-        result["one_process"] = times(train({**config, "output": str(folder / "one")}), sum)
+        result["one_process"] = times(train(replace(config, output=str(folder / "one"))), sum)
     return result
 
 
-def in_consortium(config: Config, folder: Path, names: list[str]) -> tuple[Path, "Memory"]:
+def in_consortium(config: Settings, folder: Path, names: list[str]) -> tuple[Path, "Memory"]:
     """Provision, start, run and stop; the run folder, and what the processes held."""
     os.environ["NVFLARE_POC_WORKSPACE"] = str(folder / "poc")
     from nvflare.recipe import PocEnv  # reads the variable
 
     project = folder / "project.yml"
-    write_project(project, names, str(config["sites"]), ADMIN)
+    write_project(project, names, str(config.sites), ADMIN)
     content = yaml.safe_load(project.read_text())
     content["participants"][0]["fed_learn_port"] = free_port()
     project.write_text(yaml.safe_dump(content, sort_keys=False))

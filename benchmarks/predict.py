@@ -31,11 +31,12 @@ from conditions import close, conditions, finish, say, script, table
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
-from fedbcs_monai.config import load_config, plain
+from fedbcs_monai.config import load_config
 from fedbcs_monai.data.transforms import neighbours
 from fedbcs_monai.predict import Predictor, predict
 from fedbcs_monai.predict.studies import find_studies
 from fedbcs_monai.runs.setup import build_network, compute_of
+from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import write_tensors
 
 WANTED = 0.9

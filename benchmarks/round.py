@@ -154,7 +154,7 @@ def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -
     for seconds in rounds:
         total = sum(seconds.values())
         say(f"{name}: round of {total:.1f} s, {1 - seconds['training'] / total:.1%} not training")
-    steps = sum(-(-site.cases // config["batch_size"]) for site in federation.sites)
+    steps = sum(-(-site.cases // config.batch_size) for site in federation.sites)
     return {"experiment": name, "sites": len(federation.sites), "steps_a_round": steps, "rounds": rounds}
 
 
@@ -173,7 +173,7 @@ def run(federation: Federation, config: dict[str, Any], journal: Journal, rounds
             (state,) = aggregator.rounds(ask_in_process(federation), number + 1)
             with watch.part("checkpointing"):
                 point = Checkpoint(state, {site.name: site.state() for site in federation.sites}, {"seconds": 0.0})
-                write_checkpoint(journal.folder / "checkpoints", point, config["keep_checkpoints"])
+                write_checkpoint(journal.folder / "checkpoints", point, config.keep_checkpoints)
         taken.append(watch.seconds)
     journal.close()
     return taken[1:]

@@ -6,11 +6,43 @@ but the images that it is given, and take no function, path, module or device fr
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from fedbcs_monai.errors import UserError
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*")
 _MODULE = re.compile(r"(\w+(\.\w+)*)?")
+_TRUSTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What may be built besides the allow-list.
+
+    Args:
+        names: of components, and of packages and modules, all of whose own components are meant.
+        remedy: what an error says to do about a component that is not permitted.
+    """
+
+    names: tuple[str, ...] = ()
+    remedy: str = "let it in with --trust {target} (in Python trust=[{target!r}])"
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for name in self.names:
+            if not isinstance(name, str) or not _TRUSTED.fullmatch(name):
+                raise UserError(f"trust: {name!r} is no name of a component or package, such as mylab.networks.Net")
+
+    def covers(self, target: str) -> bool:
+        """Whether a component is named, or lies in a package that is."""
+        return any(f"{target}.".startswith(f"{name}.") for name in self.names)
+
+
+def trusting(names: Iterable[str] | Trust) -> Trust:
+    """Names as a `Trust`."""
+    return names if isinstance(names, Trust) else Trust((names,) if isinstance(names, str) else tuple(names))
 
 
 class Kind(NamedTuple):
@@ -369,20 +401,3 @@ ALLOWLIST: Mapping[str, Mapping[str, Arguments]] = {
 
 METHODS = "fedbcs_monai.methods"
 """Where methods are: every one that is listed there is permitted, with `SETTINGS` for its fields."""
-
-SLOTS = {
-    "network_def": "network",
-    **dict.fromkeys(("reading", "preprocessing", "slicing", "augmentation", "postprocessing"), "transform"),
-    "inferer": "inferer",
-    "loss": "loss",
-    "optimizer": "optimizer",
-    "schedule": "schedule",
-    "method": "method",
-}
-"""Keys of a configuration that hold a component, and of which category; every other key holds plain values."""
-
-PASSED_BY = {
-    "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
-    "optimizer::params": "$@network.parameters()",
-}
-"""What the workflow of a bundle says for itself, and we neither evaluate nor need."""

@@ -1,9 +1,8 @@
 """Components: what a configuration names, with its references resolved, checked against the allow-list, and built."""
 
-import difflib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -12,51 +11,24 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ComponentLocator
 from monai.utils import optional_import
+from msgspec import structs
 
-from fedbcs_monai.allowlist import ALLOWLIST, METHODS, READER_NAMES, SETTINGS, SLOTS, Arguments, Kind, Part
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.allowlist import ALLOWLIST, METHODS, READER_NAMES, SETTINGS, Arguments, Kind, Part, Trust
+from fedbcs_monai.errors import UserError, nearest
+from fedbcs_monai.settings import SLOTS, Settings
 
 TRUST = "trust"
-"""Where code, and no file, puts a `Trust` into a configuration."""
+"""The field of `Settings` in which code, and no file, says what is trusted."""
 
 _EVALUATED = ("$", "%", "@")
 """How MONAI marks expressions, macros and references."""
 
 _REFERENCE = re.compile(r"@[A-Za-z_]\w*(::\w+)*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_TRUSTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _PLAIN = (str, bool, int, float, type(None), Path)
 
 _LOCATOR = ComponentLocator()
 """Where MONAI's bare names are looked up; it goes through all of MONAI once, at the first question."""
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What may be built besides the allow-list.
-
-    Args:
-        names: of components, and of packages and modules, all of whose own components are meant.
-        remedy: what an error says to do about a component that is not permitted.
-    """
-
-    names: tuple[str, ...] = ()
-    remedy: str = "let it in with --trust {target} (in Python trust=[{target!r}])"
-
-    def __post_init__(self) -> None:
-        """Check the names."""
-        for name in self.names:
-            if not isinstance(name, str) or not _TRUSTED.fullmatch(name):
-                raise UserError(f"trust: {name!r} is no name of a component or package, such as mylab.networks.Net")
-
-    def covers(self, target: str) -> bool:
-        """Whether a component is named, or lies in a package that is."""
-        return any(f"{target}.".startswith(f"{name}.") for name in self.names)
-
-
-def trusting(names: Iterable[str] | Trust) -> Trust:
-    """Names as a `Trust`."""
-    return names if isinstance(names, Trust) else Trust((names,) if isinstance(names, str) else tuple(names))
 
 
 class Entry(NamedTuple):
@@ -67,21 +39,26 @@ class Entry(NamedTuple):
     arguments: Arguments
 
 
-def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
-    """The object that a key of the configuration describes, with arguments filled in.
+def build(
+    settings: Settings | Mapping[str, Any], key: str, made: Mapping[str, Any] | None = None, **arguments: Any
+) -> Any:
+    """The object that a key of the settings describes, with arguments filled in; None where the key is empty.
 
     References are resolved first; then everything that would be built is checked; only then is anything built.
 
     Args:
-        config: of `load_config`, or any other: nothing about it is believed.
+        settings: of `load_config`, or any mapping of keys: nothing about it is believed.
         key: a key of it.
+        made: objects that code has made already, in place of what the keys describe; they are not checked.
         arguments: of the object, made by code and not checked.
 
     Raises:
         UserError: what is not permitted, or what its constructor refused.
     """
-    content = _Resolver(config).of(config.get(key), key)
-    _Checker(config).key(key, content)
+    made = made or {}
+    config = {**_content(settings), **made}
+    content = None if config.get(key) == {} else _Resolver(config).of(config.get(key), key)
+    _Checker(config, made).key(key, content)
     try:
         return _Builder(config).of(content, arguments)
     except Exception as error:  # whatever a constructor raises, it is about what the configuration says
@@ -89,6 +66,15 @@ def build(config: Mapping[str, Any], key: str, **arguments: Any) -> Any:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         raise UserError(f"cannot build {key!r}: {cause}") from error
+
+
+def resolved(config: Mapping[str, Any], key: str) -> Any:
+    """What a key holds, without references.
+
+    Raises:
+        UserError: a reference to something that is not there, or to itself.
+    """
+    return _Resolver(config).of(config[key], key)
 
 
 def check_permitted(config: Mapping[str, Any]) -> None:
@@ -101,6 +87,10 @@ def check_permitted(config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if key != TRUST:
             checker.key(key, resolver.of(value, key) if key in SLOTS else value)
+
+
+def _content(settings: Settings | Mapping[str, Any]) -> Mapping[str, Any]:
+    return structs.asdict(settings) if isinstance(settings, Settings) else settings
 
 
 def components(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -132,13 +122,6 @@ def check_plain(value: Any, where: str) -> None:
             check_plain(inner, f"{where}::{n}")
     else:
         _check_text(value, where)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What was meant by a misspelt name, or else all that there is."""
-    by_lower = {str(one).lower(): str(one) for one in known}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f", did you mean {by_lower[near[0]]!r}?" if near else f"; there are: {', '.join(sorted(by_lower.values()))}"
 
 
 @dataclass
@@ -191,13 +174,13 @@ class _Checker:
     """Checks resolved content against the allow-list and what is trusted."""
 
     config: Mapping[str, Any]
+    made_by_code: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Take what code has put into the configuration, as no file could."""
         trust = self.config.get(TRUST)
         self.trust = trust if isinstance(trust, Trust) else Trust()
-        from_files = (*_PLAIN, Mapping, list, tuple, Trust)
-        self.made = {id(value) for value in self.config.values() if not isinstance(value, from_files)}
+        self.made = set(map(id, self.made_by_code.values()))
 
     def key(self, key: str, content: Any) -> None:
         """Check what a key holds."""

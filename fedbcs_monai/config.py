@@ -1,36 +1,57 @@
-"""Configuration: stack files, apply overrides, and check the whole before anything is built from it."""
+"""Configuration: stack files, apply overrides, and check the whole before it becomes the settings of a run."""
 
 import difflib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fedbcs_monai.allowlist import METHODS, PASSED_BY
-from fedbcs_monai.components import TRUST, Trust, check_permitted, nearest, trusting
-from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS, LEAST, NAMES, SWITCHES, TEXTS, WORKFLOW
+from fedbcs_monai.allowlist import METHODS, Trust, trusting
+from fedbcs_monai.components import TRUST, check_permitted, resolved
+from fedbcs_monai.errors import UserError, nearest
+from fedbcs_monai.settings import KEYS, OLD_NAMES, SLOTS, TEXTS, Key, Settings, check_classes, check_keys, check_value
 
-Config = dict[str, Any]
+Content = dict[str, Any]
+"""What a file says, before it is checked."""
 
-ONE_STRUCTURE = "only background and one structure can be segmented, each in a channel of its own"
-"""Why another number of classes is refused."""
+PASSED_BY = {
+    "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+    "optimizer::params": "$@network.parameters()",
+}
+"""What the workflow of a bundle says for itself, and we neither evaluate nor need."""
+
+WORKFLOW = frozenset(
+    ("bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "datalist", "site", "suffixes", "saving", "network")
+) | frozenset(("val_interval", "train", "validate", "initialize", "run"))
+"""Keys of a bundle's own workflows, which `monai.bundle` reads and a federation passes by."""
+
+NAMES = TEXTS | {"stack"}
+"""Keys of a run's files whose values are names or paths, so that a NO or a 001 in YAML is text."""
 
 
 class _Loader(yaml.SafeLoader):
     """YAML as one expects it: ``1e-4`` is a number, dates are text, and so is whatever stands where a name is expected.
 
-    A name is a key of any mapping, and what belongs to one of `NAMES` unless the mapping describes an object to build.
+    A name is a key of any mapping, and the value of a key that is known to hold a name, unless the mapping describes an
+    object to build.
+
+    Args:
+        text: of the document.
+        names: keys that hold names.
     """
+
+    def __init__(self, text: str, names: Collection[str]) -> None:
+        super().__init__(text)
+        self.names = names
 
     def get_single_node(self) -> yaml.Node | None:
         """The whole document, before anything of it is taken for a number."""
         node: yaml.Node | None = super().get_single_node()
-        _keep_names(node)
+        _keep_names(node, self.names)
         return node
 
 
@@ -46,19 +67,19 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _keep_names(node: yaml.Node | None) -> None:
+def _keep_names(node: yaml.Node | None, names: Collection[str]) -> None:
     """Make the names in a document text again."""
     if isinstance(node, yaml.SequenceNode):
         for part in node.value:
-            _keep_names(part)
+            _keep_names(part, names)
     if isinstance(node, yaml.MappingNode):
         built = any(key.value == "_target_" for key, _ in node.value)
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag not in _NO_KEYS:
                 key.tag = _TEXT
-            if key.value in NAMES and not built:
+            if key.value in names and not built:
                 _as_text(value)
-            _keep_names(value)
+            _keep_names(value, names)
 
 
 def _as_text(node: yaml.Node) -> None:
@@ -68,16 +89,24 @@ def _as_text(node: yaml.Node) -> None:
             part.tag = _TEXT
 
 
-def read_yaml(text: str) -> Any:
+def read_yaml(text: str, names: Collection[str] = NAMES) -> Any:
     """What a YAML or JSON document says.
 
     >>> read_yaml("{leave_out: NO, rounds: 10, tasks: {001: {sites: 1e5}}}")
     {'leave_out': 'NO', 'rounds': 10, 'tasks': {'001': {'sites': '1e5'}}}
 
+    Args:
+        text: of the document.
+        names: keys that hold names or paths, whose values stay text.
+
     Raises:
         yaml.YAMLError: it is none.
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text, names)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def value_of(text: str, key: str = "") -> Any:
@@ -104,6 +133,21 @@ def shipped() -> Path:
     return inside if inside.is_dir() else package.parent
 
 
+def renamed(content: Mapping[str, Any], where: str, *, warn: bool = True) -> Content:
+    """What a file says, under the names that its keys have today.
+
+    Args:
+        content: of the file.
+        where: what a warning begins with.
+        warn: say once which names are no longer used.
+    """
+    old = sorted({key for key in content if key.partition("::")[0] in OLD_NAMES})
+    if old and warn:
+        said = ", ".join(f"{key} is now {OLD_NAMES[key.partition('::')[0]]}" for key in old)
+        warnings.warn(f"{where}: {said}", stacklevel=2)
+    return {OLD_NAMES.get(key, key): value for key, value in content.items()}
+
+
 def find_config(name: str | Path) -> Path:
     """A configuration by its path, or a shipped experiment by its bare name."""
     path = Path(name)
@@ -124,7 +168,7 @@ def load_config(
     path: str | Path | Sequence[str | Path],
     overrides: Mapping[str, Any] | None = None,
     trust: Iterable[str] | Trust = (),
-) -> Config:
+) -> Settings:
     """Read a configuration with all files beneath it, and check it.
 
     A file's `stack` names the files beneath it, or shipped experiments. A key of a later file replaces the same key of
@@ -139,117 +183,78 @@ def load_config(
     Raises:
         UserError: an unknown key, file or argument, or what is not permitted; in one line, with the way out.
     """
-    config = _without_workflow(stacked(path, KEYS, overrides))
-    if trust:
-        config[TRUST] = trusting(trust)
-    if isinstance(config.get("method"), str):
-        config["method"] = {"_target_": f"{METHODS}.{_method_named(config['method'])}"}
-    _check_kinds(config)
-    if config.get("sites"):
-        config["sites"] = str(Path(config["sites"]).absolute())
-    _check(config)
-    return config
+    content = _without_workflow(stacked(path, KEYS, overrides))
+    settings = settings_of(content, trust)
+    check_permitted({**content, "method": settings.method, TRUST: settings.trust})
+    return settings
+
+
+def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Settings:
+    """The settings of a run, from what its files say together; whether their components are permitted is not checked.
+
+    Raises:
+        UserError: a value of another type.
+    """
+    check_keys(content, KEYS, "configuration")
+    values = {key: check_value(key, value) for key, value in content.items() if key not in (*SLOTS, "classes")}
+    check_classes(content.get("network_def"), content.get("classes"))
+    if isinstance(content.get("method"), str):
+        content = {**content, "method": {"_target_": f"{METHODS}.{_method_named(content['method'])}"}}
+    parts: dict[str, Any] = {
+        key: resolved(content, key) if isinstance(content[key], str) else content[key] or {}
+        for key in SLOTS
+        if key in content
+    }
+    if values.get("sites"):
+        values["sites"] = str(Path(values["sites"]).absolute())
+    return Settings(**values, **parts, classes=content.get("classes") or [], trust=trusting(trust))
 
 
 def stacked(
-    path: str | Path | Sequence[str | Path], known: Mapping[str, str], overrides: Mapping[str, Any] | None = None
-) -> Config:
+    path: str | Path | Sequence[str | Path],
+    known: Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    names: Collection[str] = NAMES,
+) -> Content:
     """Files and all that is beneath them laid over each other, and the overrides over them.
 
     Args:
         path: as in `load_config`.
         known: the keys that there are.
         overrides: as in `load_config`.
+        names: as in `read_yaml`.
 
     Raises:
         UserError: an unknown key, or a file that cannot be read.
     """
-    config: Config = {}
+    config: Content = {}
     for top in [path] if isinstance(path, str | Path) else path:
-        for file, content in _layers(find_config(top), ()):
-            for key, value in content.items():
+        for file, content in _layers(find_config(top), (), names):
+            for key, value in renamed(content, str(file)).items():
                 if key.split("::")[0] not in WORKFLOW:
                     _set(config, key, value, str(file), known)
-    for key, value in (overrides or {}).items():
+    for key, value in renamed(overrides or {}, "command line").items():
         _set(config, key, value, "command line", known)
     return config
 
 
-def check_keys(content: Any, known: Mapping[str, str], where: str) -> None:
-    """Refuse what is no mapping, and a key that there is not.
-
-    Raises:
-        UserError: which, and the nearest that would have worked.
-    """
-    if not isinstance(content, Mapping):
-        raise UserError(f"{where}: must be a mapping with {', '.join(known)}, got {content!r}")
-    for key in content:
-        if key not in known:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-
-
-def require(config: Mapping[str, Any], keys: Iterable[str], remedy: str) -> None:
-    """Refuse a configuration that lacks keys.
-
-    Raises:
-        UserError: which, and the remedy.
-    """
-    missing = [key for key in keys if config.get(key) is None]
-    if missing:
-        raise UserError(f"the configuration lacks {', '.join(missing)}; {remedy}")
-
-
-def name_of(config: Mapping[str, Any]) -> str:
-    """What a run goes by: its name, or else its method's class; empty if the configuration has neither.
-
-    >>> name_of({"method": {"_target_": "fedbcs_monai.methods.FedAvg"}})
-    'FedAvg'
-    """
-    return str(config.get("name") or config.get("method", {}).get("_target_", "").rpartition(".")[2])
-
-
-def plain(config: Mapping[str, Any]) -> Config:
-    """The configuration as it can be written to JSON: without the stack, which has been resolved, and without trust."""
-    kept = {key: value for key, value in config.items() if key not in ("stack", TRUST)}
-    resolved: Config = json.loads(json.dumps(kept, default=str))
-    return _without_workflow(resolved)
-
-
-def _without_workflow(config: Config) -> Config:
+def _without_workflow(content: Content) -> Content:
     """A configuration without what the workflow of a bundle says for itself."""
     for path, text in PASSED_BY.items():
         key, _, argument = path.partition("::")
-        holder, name = (config.get(key), argument) if argument else (config, key)
-        if isinstance(holder, dict) and holder.get(name) == text:
-            del holder[name]
-    return config
+        holder = content.get(key) if argument else content
+        if isinstance(holder, dict) and holder.get(argument or key) == text:
+            kept = {name: value for name, value in holder.items() if name != (argument or key)}
+            content = {**content, key: kept} if argument else kept
+    return content
 
 
-def check_classes(config: Mapping[str, Any], where: str = "") -> None:
-    """Refuse anything but background and one structure: several would be scored as their union.
-
-    Args:
-        config: of a run.
-        where: what the message begins with, such as the file of the configuration and a colon.
-
-    Raises:
-        UserError: which key, its value, and the way out.
-    """
-    network = config.get("network_def")
-    channels = network.get("out_channels", 2) if isinstance(network, Mapping) else 2
-    if channels != 2:
-        raise UserError(f"{where}network_def::out_channels is {channels!r}: {ONE_STRUCTURE}; give 2")
-    named = config.get("classes")
-    if named is not None and (not isinstance(named, list) or len(named) != 2):
-        raise UserError(f"{where}classes is {named!r}: {ONE_STRUCTURE}; give two names, background first")
-
-
-def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]]:
+def _layers(path: Path, above: tuple[Path, ...], names: Collection[str]) -> Iterator[tuple[Path, Content]]:
     """The files of a stack with their contents, the lowest first."""
     path = path.resolve()
     if path in above:
         raise UserError(f"{path}: stands beneath itself in `stack`")
-    content = read_config(path)
+    content = read_config(path, names)
     below = content.pop("stack", [])
     if not isinstance(below, list):
         raise UserError(f"{path}: `stack` must be a list of files, got {below!r}")
@@ -259,7 +264,7 @@ def _layers(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, Config]
             beneath = shipped() / "configs" / "experiments" / f"{name}.yaml"
         if not beneath.is_file():
             raise UserError(f"{path}: `stack` names {name}: no file beside this one, and no shipped experiment")
-        yield from _layers(beneath, (*above, path))
+        yield from _layers(beneath, (*above, path), names)
     if content.get("sites"):
         content["sites"] = str(beside(path, content["sites"]))
     yield path, content
@@ -270,14 +275,14 @@ def beside(path: Path, name: str) -> Path:
     return path.parent / name if (path.parent / name).exists() else Path(name)
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path, names: Collection[str] = NAMES) -> Content:
     """One file, as it stands.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"), names)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
@@ -285,15 +290,15 @@ def read_config(path: Path) -> Config:
     return content
 
 
-def _set(config: Config, key: str, value: Any, where: str, known: Mapping[str, str]) -> None:
+def _set(config: Content, key: str, value: Any, where: str, known: Mapping[str, Any]) -> None:
     first, *inner = key.split("::")
     check_keys({first: value}, known, where)
     if not inner:
         config[first] = value
         return
-    holder = config.get(first)
-    if first == "method" and isinstance(holder, str):
-        holder = config["method"] = {"_target_": f"{METHODS}.{_method_named(holder)}"}
+    if first == "method" and not isinstance(config.get(first), dict):
+        config[first] = {"_target_": f"{METHODS}.{_method_named(config.get(first) or 'FedAvg')}"}
+    holder = config.get(first, (known[first].default or None) if isinstance(known[first], Key) else None)
     at: Any = holder
     for name in inner[:-1]:
         at = at[_index(at, name, key, where)]
@@ -321,24 +326,3 @@ def _method_named(name: str) -> str:
     if name.lower() not in by_lower:
         raise UserError(f"unknown method {name!r}{nearest(name, names)}")
     return str(by_lower[name.lower()])
-
-
-def _check_kinds(config: Config) -> None:
-    """Refuse a switch that is neither true nor false, and a name or path that is no text."""
-    for key in SWITCHES:
-        value = config.get(key, False)
-        if not isinstance(value, bool):
-            raise UserError(f"{key} is {value!r}: it must be true or false")
-    for key in TEXTS:
-        value = config.get(key)
-        if not isinstance(value, str | Path | None):
-            raise UserError(f"{key} is {value!r}: it must be text, one name or one path")
-
-
-def _check(config: Config) -> None:
-    for key, least in LEAST.items():
-        value = config.get(key, least)
-        if type(value) is not int or value < least:
-            raise UserError(f"{key} is {value!r}: it must be a whole number, {least} or more")
-    check_classes(config)
-    check_permitted(config)

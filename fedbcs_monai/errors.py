@@ -1,6 +1,7 @@
-"""UserError: what the user can mend, finding one that a library has wrapped, and what to tell of other errors."""
+"""UserError: what the user can correct, finding one that a library has wrapped, and what to tell of other errors."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def explained(what: str) -> Iterator[None]:
         if mendable is not None:
             raise mendable from None
         raise UserError(f"{what}: {_reason(error)}") from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was meant by a misspelt name, or else all that there is."""
+    by_lower = {str(one).lower(): str(one) for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f", did you mean {by_lower[near[0]]!r}?" if near else f"; there are: {', '.join(sorted(by_lower.values()))}"
 
 
 def _reason(error: BaseException) -> str:

@@ -9,10 +9,11 @@ import torch
 import yaml
 from hypothesis import settings
 
-from fedbcs_monai.config import Config, load_config
+from fedbcs_monai.config import load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
+from fedbcs_monai.settings import Settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")  # a run of the tests depends on nothing but the code
@@ -66,10 +67,10 @@ def prostate_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Settings]:
     """A shipped nuclei experiment made tiny, each in a folder of its own: ``tiny("nuclei_fedbcs", rounds=3)``."""
 
-    def load(experiment: str = "nuclei_fedavg", **overrides: Any) -> Config:
+    def load(experiment: str = "nuclei_fedavg", **overrides: Any) -> Settings:
         here = {"sites": str(nuclei_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
         context = {"network_def::context::width": 4} if "fedbcs" in experiment else {}
         return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **overrides})
@@ -78,7 +79,7 @@ def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 @pytest.fixture(scope="session")
-def tiny_prostate(prostate_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+def tiny_prostate(prostate_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The shipped prostate experiment made tiny."""
     here = {"sites": str(prostate_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
     return load_config("prostate_fedavg", {**TINY, **PROSTATE, **here})
@@ -94,7 +95,7 @@ def tiny_suite(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         trainings = {
             "fedbcs": {"overrides": {"network_def::context::width": 4}},
             "local": {"experiment": "fedavg", "label": "Local only", "overrides": {"method": "LocalOnly"}},
-            "pooled": {"experiment": "fedavg", "label": "Pooled", "overrides": {"pool": True}},
+            "pooled": {"experiment": "fedavg", "label": "Pooled", "overrides": {"centralized": True}},
             **content.pop("trainings", {}),
         }
         overrides = {**TINY, "threads": 1, "examples": 0, **content.pop("overrides", {})}

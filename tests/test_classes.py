@@ -36,7 +36,7 @@ def test_a_configuration_of_other_classes_is_refused_in_one_line(experiment, ove
 
 
 def test_a_configuration_may_leave_its_classes_unnamed():
-    assert load_config("nuclei_fedavg", {"classes": None, "network_def::out_channels": 2})["classes"] is None
+    assert load_config("nuclei_fedavg", {"classes": None, "network_def::out_channels": 2}).classes == []
 
 
 def test_an_expression_is_no_number_of_channels(tiny):

@@ -12,14 +12,15 @@ import torch
 import yaml
 
 import fedbcs_monai
-from fedbcs_monai.allowlist import ALLOWLIST, SLOTS
+from fedbcs_monai.allowlist import ALLOWLIST, Trust
 from fedbcs_monai.backends.monai import FederatedClient, FederatedServer
 from fedbcs_monai.cli.main import main
-from fedbcs_monai.components import Trust, build, permitted
-from fedbcs_monai.config import load_config, plain
+from fedbcs_monai.components import build, permitted
+from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.runs.model_io import load_trained
+from fedbcs_monai.settings import SLOTS, plain
 
 MARKER = "MARKER"
 """Stands for the file that an attack would write."""
@@ -455,7 +456,7 @@ def test_trust_is_of_names(sound):
 
 def test_trust_is_not_written_down():
     config = counted(trust=["collections"])
-    assert isinstance(config["trust"], Trust)
+    assert isinstance(config.trust, Trust)
     assert "trust" not in plain(config)
 
 
@@ -469,4 +470,5 @@ def test_a_party_says_what_jobs_may_use(sound, folder):
 def test_a_bundle_cannot_name_a_site_list_here(sound, folder, nuclei_sites):
     bundle = bundle_folder(folder, {**sound, "sites": str(nuclei_sites), "output": str(folder)})
     torch.save(build(sound, "network_def").state_dict(), bundle / "models" / "model.pt")
-    assert not {"sites", "output"} & load_trained(bundle, device="cpu").config.keys()
+    settings = load_trained(bundle, device="cpu").settings
+    assert (settings.sites, settings.output) == ("", "")

@@ -22,7 +22,9 @@ FLOORS = {
     **dict.fromkeys(["federated.messages", "ood.distance"], 1),
     **dict.fromkeys(["tensors", "config", "names", "html"], 0),
     **dict.fromkeys(["components", "files"], -1),
-    **dict.fromkeys(["allowlist", "errors", "keys", "version"], -2),
+    "settings": -2,
+    "allowlist": -3,
+    **dict.fromkeys(["errors", "version"], -4),
 }
 """Of rooms, and of the modules of a room that stand lower than the rest of it."""
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import require
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.metrics.cases import CaseScore, CaseScorer
 from fedbcs_monai.runs.model_io import find_weights, keeping_sites, load_trained
 from fedbcs_monai.runs.setup import build_segmentation
+from fedbcs_monai.settings import require
 
 
 def evaluate(
@@ -42,10 +42,10 @@ def evaluate(
     watch = watch or Watch()
     keeping = keeping_sites(find_weights(run, model))
     trained = load_trained(run, model, device, at if at or not keeping else keeping[0], trust)
-    segmentation = build_segmentation(trained.config, trained.compute)
+    segmentation = build_segmentation(trained.settings, trained.compute)
     if sites is None:
-        require(trained.config, ("sites",), "name a site list with --sites")
-    list_of_sites, fold = Path(sites or trained.config["sites"]), trained.config["fold"] if fold is None else fold
+        require(trained.settings, ("sites",), "name a site list with --sites")
+    list_of_sites, fold = Path(sites or trained.settings.sites), trained.settings.fold if fold is None else fold
     scores: dict[str, list[CaseScore]] = {}
     for name, site in sorted(read_sites(list_of_sites).items()):
         items = [item for item in site.items(part, fold) if "label" in item]

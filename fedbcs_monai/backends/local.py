@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from msgspec.structs import replace
 from torch import Tensor
 
-from fedbcs_monai.config import require
 from fedbcs_monai.data import SiteData
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
@@ -19,9 +19,11 @@ from fedbcs_monai.ood.exchange import learn_familiarity
 from fedbcs_monai.ood.file import write_familiarity
 from fedbcs_monai.runs.loop import Run, open_run, private
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, private_at, tensors_at, write_model
+from fedbcs_monai.runs.process import prepare_training
 from fedbcs_monai.runs.rehearsal import Rehearsed, handful, rehearse
 from fedbcs_monai.runs.setup import Federation, require_all, set_up, sites_of
 from fedbcs_monai.runs.writer import check_folder
+from fedbcs_monai.settings import Settings, require
 from fedbcs_monai.tensors import read_tensors
 
 
@@ -41,7 +43,7 @@ def ask_in_process(sessions: Sequence[ClientSession]) -> Ask:
 
 
 def train(
-    config: Mapping[str, Any],
+    settings: Settings,
     *,
     resume: bool | int = False,
     overwrite: bool = False,
@@ -54,7 +56,7 @@ def train(
     published code reports. Interrupted, it leaves a checkpoint to resume from, and a resumed run gives the same bits.
 
     Args:
-        config: of `load_config`.
+        settings: of `load_config`.
         resume: go on from the newest checkpoint in the run folder, or from that of a round.
         overwrite: begin anew in a folder that holds a run.
         watch: hears of progress.
@@ -69,20 +71,21 @@ def train(
         UserError: what the user can mend.
     """
     watch = watch or Watch()
-    require(config, ("output",), "name a run folder")
-    folder = Path(config["output"])
+    require(settings, ("output",), "name a run folder")
+    folder = Path(settings.output)
     if overwrite and resume is not False:
         raise UserError("resume goes on with a run and overwrite begins anew: choose one")
     check_folder(folder, overwrite, resume is not False)
-    federation = set_up(config, watch)
-    rehearse(config, federation, [site.cases for site in federation.sites])
+    prepare_training(settings)
+    federation = set_up(settings, watch)
+    rehearse(settings, federation, [site.cases for site in federation.sites])
     method, sites, sessions = federation.method, federation.sites, sessions_of(federation)
-    run = open_run(config, federation.start, sites[0].compute.torch_device, resume, watch)
+    run = open_run(settings, federation.start, sites[0].compute.torch_device, resume, watch)
     try:
         for session in sessions:
             session.restore(run.point.sites.get(session.site.name, {}))
         run.sent = {}  # all sites are here
-        watch.begun(folder, config["rounds"], run.point.state.round, {s.name: s.steps for s in sites})
+        watch.begun(folder, settings.rounds, run.point.state.round, {s.name: s.steps for s in sites})
         aggregator = aggregator_of(method, federation.network, run.point.state)
         aggregator.sites = {site.name for site in sites}
         aggregator.history.counts = {site.name: {"cases": float(site.cases)} for site in sites}
@@ -93,7 +96,7 @@ def train(
             return {session.site.name: session.state() for session in sessions}
 
         run.rounds(aggregator, ask_in_process(sessions), kept)
-        _test(config, federation, run)
+        _test(settings, federation, run)
         learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:
         watch.finished()
@@ -116,12 +119,12 @@ class Plan(NamedTuple):
 
 
 def plan_training(
-    config: Mapping[str, Any], *, resume: bool | int = False, overwrite: bool = False, watch: Watch | None = None
+    settings: Settings, *, resume: bool | int = False, overwrite: bool = False, watch: Watch | None = None
 ) -> Plan:
     """Build all that `train` would, make one step at one site on a handful of its cases, and write nothing.
 
     Args:
-        config: as for `train`.
+        settings: as for `train`.
         resume: as for `train`.
         overwrite: as for `train`.
         watch: hears of progress.
@@ -129,16 +132,17 @@ def plan_training(
     Raises:
         UserError: what the user can mend, as from `train`.
     """
-    require(config, ("output",), "name a run folder")
-    check_folder(Path(config["output"]), overwrite, resume is not False)
-    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
-    require_all(config)
-    data = sites_of(config)
-    few = {**config, "cache": True, "workers": 0, "fold": 0}
-    federation = set_up(few, watch, handful(data, config["fold"]))
-    single = not config.get("slicing")  # a case is a sample, so that all are counted without reading them
+    require(settings, ("output",), "name a run folder")
+    check_folder(Path(settings.output), overwrite, resume is not False)
+    require(settings, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require_all(settings)
+    data = sites_of(settings)
+    few = replace(settings, cache=True, workers=0, fold=0)
+    prepare_training(few)
+    federation = set_up(few, watch, handful(data, settings.fold))
+    single = not settings.slicing  # a case is a sample, so that all are counted without reading them
     counts = (
-        [len(site.split("train", config["fold"])) for site in data.values()] if single else [federation.sites[0].cases]
+        [len(site.split("train", settings.fold)) for site in data.values()] if single else [federation.sites[0].cases]
     )
     return Plan(federation, rehearse(few, federation, filter(None, counts)), data)
 
@@ -153,7 +157,7 @@ def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> d
     return found
 
 
-def _test(config: Mapping[str, Any], federation: Federation, run: Run) -> None:
+def _test(settings: Settings, federation: Federation, run: Run) -> None:
     """Score the test cases with the last and the selected model, and write the results."""
     journal = run.journal
     write_model(journal.folder, "last", run.point.state.weights, private(run.point.sites))
@@ -162,13 +166,13 @@ def _test(config: Mapping[str, Any], federation: Federation, run: Run) -> None:
     for model, file in WEIGHTS.items():
         digest = digest_model(journal.folder / file)
         if digest not in tested:  # the selected model is often the last
-            tested[digest] = _scores(journal.folder / file, federation, run, config["examples"])
+            tested[digest] = _scores(journal.folder / file, federation, run, settings.examples)
         scores += [(model, name, score) for name, score in tested[digest]]
-    if config["examples"]:
+    if settings.examples:
         for name, scorer in federation.scorers.items():
             journal.write_look(name, scorer.look())
     counts = {
-        name: {part: len(site.split(part, config["fold"])) for part in ("train", "val", "test")}
+        name: {part: len(site.split(part, settings.fold)) for part in ("train", "val", "test")}
         for name, site in federation.data.items()
     }
     trained = [name for name, count in counts.items() if count["train"]]

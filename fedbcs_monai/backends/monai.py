@@ -11,8 +11,8 @@ from monai.fl.client import ClientAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import load_config, shipped
+from fedbcs_monai.allowlist import Trust
+from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.messages import Broadcast, Moment, Unreadable, Update, read_or_refuse
@@ -21,11 +21,9 @@ from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.validation import NUMBERS
 from fedbcs_monai.ood.distance import Known
 from fedbcs_monai.ood.exchange import learn_familiarity
+from fedbcs_monai.runs.process import prepare_training, use_threads
 from fedbcs_monai.runs.setup import set_up_server, set_up_site
 from fedbcs_monai.tensors import Tensors
-
-FEDERATION = shipped() / "configs" / "federation.yaml"
-"""What a federation adds to a bundle: a value for every key of a run."""
 
 
 def tensors_of(values: Mapping[str, Any]) -> Tensors:
@@ -119,7 +117,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
 
     Args:
         bundle_root: folder of the bundle, relative to the platform's ``ExtraItems.APP_ROOT`` if it names one.
-        config_files: in the bundle, or elsewhere if absolute; later ones win, and one says what a federation adds.
+        config_files: in the bundle, or elsewhere if absolute; later ones win.
         overrides: from keys to values: the site list, the method, the device.
         site: name in the site list; None: the platform's ``ExtraItems.CLIENT_NAME``.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
@@ -131,7 +129,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
     def __init__(
         self,
         bundle_root: str | Path,
-        config_files: Sequence[str | Path] = ("configs/train.json", FEDERATION),
+        config_files: Sequence[str | Path] = ("configs/train.json",),
         overrides: Mapping[str, Any] | None = None,
         *,
         site: str | None = None,
@@ -160,10 +158,11 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         """
         extra = extra or {}
         root = Path(extra.get(ExtraItems.APP_ROOT, "")) / self.bundle_root
-        self.config = load_config([root / file for file in self.config_files], self.overrides, self.trust)
+        self.settings = load_config([root / file for file in self.config_files], self.overrides, self.trust)
         self.name = self.name or str(extra.get(ExtraItems.CLIENT_NAME, ""))
+        prepare_training(self.settings)
         self.session: ClientSession = set_up_site(
-            self.config, self.name, self.watch, states=self._folder, case_scores=self.case_scores
+            self.settings, self.name, self.watch, states=self._folder, case_scores=self.case_scores
         )
         self._answer: Update | None = None
         self._trained = 0
@@ -242,7 +241,7 @@ class FederatedServer:
 
     Args:
         bundle_root: folder of the bundle.
-        config_files: in the bundle, or elsewhere if absolute; later ones win, and one says what a federation adds.
+        config_files: in the bundle, or elsewhere if absolute; later ones win.
         overrides: from keys to values.
         refused: called with a site and the reason when its update is not believed.
         trust: as in `load_config`.
@@ -251,13 +250,15 @@ class FederatedServer:
     def __init__(
         self,
         bundle_root: str | Path,
-        config_files: Sequence[str | Path] = ("configs/train.json", FEDERATION),
+        config_files: Sequence[str | Path] = ("configs/train.json",),
         overrides: Mapping[str, Any] | None = None,
         refused: Callable[[str, str], None] = lambda site, reason: None,
         trust: Iterable[str] | Trust = (),
     ) -> None:
         files = [Path(bundle_root) / file for file in config_files]
-        self.aggregator = set_up_server(load_config(files, overrides, trust))
+        settings = load_config(files, overrides, trust)
+        use_threads(settings)
+        self.aggregator = set_up_server(settings)
         self.aggregator.refused = lambda broadcast, site, reason: refused(site, reason)
 
     def round(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> ExchangeObject:

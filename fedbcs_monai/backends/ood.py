@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.backends.local import learn_in_process
-from fedbcs_monai.components import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.trust import load_travelled
@@ -45,11 +45,11 @@ def add_familiarity(
     file = familiarity_file(weights)
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; make it anew with --overwrite")
-    here: dict[str, Any] = {"device": device, "compile": False, "cache": False, "threads": 0, "familiarity": True}
+    here: dict[str, Any] = {"device": device, "compile": False, "cache": False, "threads": 0, "ood": True}
     here |= {"sites": str(sites)} if sites else {}
     file_of_config = weights.with_name("config.json")
     check_sum(file_of_config, file_of_config.read_bytes())
-    config = load_travelled(file_of_config, here, trust)
-    if not learn_in_process(set_up(config, watch), weights):
+    settings = load_travelled(file_of_config, here, trust)
+    if not learn_in_process(set_up(settings, watch), weights):
         raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
     return file

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from msgspec.structs import replace
 
 from fedbcs_monai.benchmark.plan import PlannedRun
 from fedbcs_monai.data import Samples
 from fedbcs_monai.runs.setup import pooling, samples_of, sites_of
+from fedbcs_monai.settings import Settings
 
 DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing")
 """What the number of training samples depends on."""
@@ -42,22 +44,22 @@ class Estimate:
         return max(sum(known) / jobs, max(known, default=0.0))
 
 
-def steps_a_round(config: Mapping[str, Any], known: dict[str, list[Samples]]) -> int:
+def steps_a_round(settings: Settings, known: dict[str, list[Samples]]) -> int:
     """Optimizer steps of one round at all sites; where slices are samples, cases are read to count them.
 
     Args:
-        config: of a run.
+        settings: of a run.
         known: the sites' samples that were counted before, to be added to.
     """
-    pool = pooling(config)
-    key = json.dumps({name: config.get(name) for name in DATA}, sort_keys=True, default=str)
+    pool = pooling(settings)
+    key = json.dumps({name: getattr(settings, name) for name in DATA}, sort_keys=True, default=str)
     if key not in known:
-        sites = [site for site in sites_of(config).values() if site.split("train", config["fold"])]
-        uncached = {**config, "cache": False}
+        sites = [site for site in sites_of(settings).values() if site.split("train", settings.fold)]
+        uncached = replace(settings, cache=False)
         known[key] = [samples_of(uncached, site) for site in sites]
     places = [pool(known[key])] if pool else known[key]
-    return sum(len(place.batch_sizes(config["batch_size"])) for place in places) * int(config["epochs"])
+    return sum(len(place.batch_sizes(settings.batch_size)) for place in places) * settings.epochs
 
 
 def _groups(run: PlannedRun) -> list[tuple[str, ...]]:
-    return [(str(run.config["task"]), str(run.config["name"])), (str(run.config["task"]),), ()]
+    return [(run.settings.task, run.settings.name), (run.settings.task,), ()]

@@ -16,6 +16,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from msgspec.structs import replace
+
 from fedbcs_monai.benchmark.estimate import Estimate
 from fedbcs_monai.benchmark.plan import PlannedRun, Suite
 from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
@@ -132,7 +134,7 @@ class _Crew:
         """Start a run's process."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{run.name}.txt"
-        shared = PlannedRun(run.name, {**run.config, "threads": run.config.get("threads") or _threads(self.jobs)})
+        shared = PlannedRun(run.name, replace(run.settings, threads=run.settings.threads or _threads(self.jobs)))
         ours, theirs = self.context.Pipe(duplex=False)
         process = self.context.Process(  # type: ignore[attr-defined]
             target=work, args=(shared, self.overwrite, log, theirs, self.stopping), name=run.name

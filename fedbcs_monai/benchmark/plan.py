@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.config import Config
+from fedbcs_monai.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,12 @@ class PlannedRun:
     """One training with one seed on one fold; its name is that of its folder."""
 
     name: str
-    config: Config
+    settings: Settings
 
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.config["output"])
+        return Path(self.settings.output)
 
 
 @dataclass(frozen=True)

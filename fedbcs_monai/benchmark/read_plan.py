@@ -6,23 +6,56 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from fedbcs_monai import config
 from fedbcs_monai.benchmark.plan import PlannedRun, Row, Suite, Sweep, TaskPlan
-from fedbcs_monai.config import (
-    Config,
-    beside,
-    check_keys,
-    find_config,
-    load_config,
-    name_of,
-    plain,
-    read_config,
-    stacked,
-)
+from fedbcs_monai.config import Content, beside, find_config, load_config, read_config, stacked
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import BENCHMARK_KEYS, KEYS, SWEEP_KEYS, TASK_KEYS, TRAINING_KEYS
+from fedbcs_monai.settings import KEYS, Settings, check_keys, name_of, plain
+
+BENCHMARK_KEYS = {
+    "stack": "files beneath this one, relative to it, or names of shipped experiments; later ones win",
+    "title": "heading of the page",
+    "tasks": "the tasks, by name",
+    "overrides": "keys of a run, laid over every experiment",
+    "seeds": "seeds of a training that names none",
+    "folds": "folds of the site lists",
+    "trainings": "the trainings that are more than an experiment and the seeds, by name",
+    "methods": "trainings compared: Tables 1 and 3, Figure 4 a",
+    "bounds": "trainings that the methods are held against: every site alone, all cases in one place",
+    "ablation": "trainings with and without style recalibration and prototype alignment: Table 2",
+    "sweep": "one training under several values of one key: Figure 3",
+    "style": "trainings that normalise style in different places: Figure 4 b",
+    "leave_one_out": "trainings repeated once without each site, which is then tested as an unseen one",
+}
+
+TASK_KEYS = {
+    "sites": "site list (JSON), written by `fedbcs sites`",
+    "experiments": "what a training's name stands for: a name of an experiment with {} in the training's place",
+    "overrides": "keys of a run, laid over every experiment of this task",
+}
+
+TRAINING_KEYS = {
+    "experiment": "what stands for {} in the task's `experiments`, if not the training's own name",
+    "label": "how its row is called, if not by the experiment's name",
+    "seeds": "its seeds",
+    "overrides": "keys of a run, laid over the experiment",
+}
+
+SWEEP_KEYS = {
+    "training": "which training",
+    "key": "the key of a run that varies, such as method::tau",
+    "values": "its values",
+    "base": "a training to compare with",
+    "seeds": "seeds, if not those of the benchmark",
+}
 
 TABLES = ("methods", "bounds", "ablation", "style", "leave_one_out")
+NAMES = config.NAMES | {*TABLES, "title", "experiments", "experiment", "label", "training", "key", "base"}
+"""Keys of a benchmark's file whose values are names or paths."""
+
 PARTS = (*TABLES, "sweep")
 """What a benchmark can be asked for, one by one."""
 
@@ -68,7 +101,7 @@ def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> 
     choice = choice or Choice()
     if "method" in read_config(find_config(name)):
         raise UserError(f"{name}: is one experiment and no benchmark; `fedbcs train` runs it")
-    content = stacked(name, BENCHMARK_KEYS)
+    content = stacked(name, BENCHMARK_KEYS, names=NAMES)
     _check(content, str(name))
     for task in content["tasks"].values():
         if task.get("sites"):
@@ -88,7 +121,7 @@ def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> 
 class _Planner:
     """Plans one task; two trainings that turn out to be the same share their runs."""
 
-    def __init__(self, task: str, content: Config, sites: Path, output: Path, choice: Choice) -> None:
+    def __init__(self, task: str, content: Content, sites: Path, output: Path, choice: Choice) -> None:
         self.task, self.content, self.sites, self.output, self.choice = task, content, sites, output, choice
         self.seeds = content.get("seeds", [0])
         self.folds = list(dict.fromkeys(choice.folds or content.get("folds", [0])))
@@ -102,7 +135,7 @@ class _Planner:
         )
         for rows in (plan.inside, *plan.left_out.values()):
             self.tell_apart(rows)
-        if len({str(run.config.get("leave_out")) for row in plan.inside for run in row.runs}) > 1:
+        if len({str(run.settings.leave_out) for row in plan.inside for run in row.runs}) > 1:
             raise UserError(f"tasks: {self.task}: trainings differ in leave_out; tables compare the same sites")
         return plan
 
@@ -122,7 +155,7 @@ class _Planner:
         wanted = self.choice.methods
         return [name for name in self.content.get(part, []) if wanted is None or name in wanted]
 
-    def about(self, name: str, **more: Any) -> Config:
+    def about(self, name: str, **more: Any) -> Content:
         """What the file says of a training, and more overrides."""
         found = {"experiment": name, "seeds": self.seeds, **self.content.get("trainings", {}).get(name, {})}
         return {**found, "overrides": {**found.get("overrides", {}), **more}}
@@ -154,7 +187,7 @@ class _Planner:
             if data.split("train", self.folds[0])
         }
 
-    def refuse_command_line(self, name: str, about: Config) -> None:
+    def refuse_command_line(self, name: str, about: Content) -> None:
         """Refuse a key of the command line that would take from a row what its label says of it."""
         for given, value in self.choice.overrides.items() if about.get("label") else ():
             for key, own in about["overrides"].items():
@@ -164,37 +197,37 @@ class _Planner:
                         "leave that out with --methods or --parts"
                     )
 
-    def row(self, name: str, about: Config | None = None) -> Row:
+    def row(self, name: str, about: Content | None = None) -> Row:
         """A training and its runs."""
         about = about or self.about(name)
         self.refuse_command_line(name, about)
-        of_task: Config = self.content["tasks"][self.task]
+        of_task: Content = self.content["tasks"][self.task]
         layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
-        overrides: Config = {}
+        overrides: Content = {}
         for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
             overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
         experiment = of_task["experiments"].format(about["experiment"])
-        config = load_config(experiment, overrides | {"sites": str(self.sites)}, self.choice.trust)
-        label = about.get("label") or name_of(config)
-        config |= {"name": label, "task": self.task}
+        settings = load_config(experiment, overrides | {"sites": str(self.sites)}, self.choice.trust)
+        label = about.get("label") or name_of(settings)
+        settings = replace(settings, name=label, task=self.task)
         seeds = dict.fromkeys(self.choice.seeds or about["seeds"])
         return Row(
             f"{self.task}_{name}",
             label,
-            tuple(self.run(name, {**config, "seed": seed, "fold": fold}) for fold in self.folds for seed in seeds),
+            tuple(self.run(name, replace(settings, seed=seed, fold=fold)) for fold in self.folds for seed in seeds),
         )
 
-    def run(self, name: str, config: Config) -> PlannedRun:
+    def run(self, name: str, settings: Settings) -> PlannedRun:
         """A run, or the one with the same configuration that is planned already."""
-        same = json.dumps(plain({**config, "name": ""}), sort_keys=True)
+        same = json.dumps(plain(replace(settings, name="")), sort_keys=True)
         if same not in self.planned:
-            fold = f"_fold{config['fold']}" if config["fold"] else ""
-            full = f"{self.task}_{name}{fold}_seed{config['seed']}"
-            self.planned[same] = PlannedRun(full, {**config, "output": str(self.output / "runs" / full)})
+            fold = f"_fold{settings.fold}" if settings.fold else ""
+            full = f"{self.task}_{name}{fold}_seed{settings.seed}"
+            self.planned[same] = PlannedRun(full, replace(settings, output=str(self.output / "runs" / full)))
         return self.planned[same]
 
 
-def _site_list(task: str, tasks: Sequence[str], content: Config, choice: Choice) -> Path:
+def _site_list(task: str, tasks: Sequence[str], content: Content, choice: Choice) -> Path:
     """A task's site list: that of the command line, or of the file."""
     _choose("task", [name for name in choice.sites if name], content["tasks"], "--sites")
     if "" in choice.sites and len(tasks) > 1:
@@ -218,7 +251,7 @@ def _choose(what: str, wanted: Sequence[str] | None, there: Iterable[str], where
     return [name for name in names if wanted is None or name in wanted]
 
 
-def _check(content: Config, where: str) -> None:
+def _check(content: Content, where: str) -> None:
     """Refuse unknown keys, and values of another kind."""
     for key in ("tasks", "methods"):
         if not content.get(key):
@@ -261,19 +294,19 @@ def _check_name(name: Any, where: str) -> None:
         )
 
 
-def _check_overrides(content: Config, where: str) -> None:
+def _check_overrides(content: Content, where: str) -> None:
     overrides = _mapping(content, "overrides", where)
     check_keys({str(key).partition("::")[0]: value for key, value in overrides.items()}, KEYS, f"{where}: overrides")
 
 
-def _mapping(content: Config, key: str, where: str) -> Config:
+def _mapping(content: Content, key: str, where: str) -> Content:
     found = content.get(key) or {}
     if not isinstance(found, dict):
         raise UserError(f"{where}: `{key}` must be a mapping, got {found!r}")
     return found
 
 
-def _list(content: Config, key: str, kind: type, where: str) -> None:
+def _list(content: Content, key: str, kind: type, where: str) -> None:
     found = content.get(key, [])
     if not isinstance(found, list) or any(type(value) is not kind for value in found):
         raise UserError(f"{where}: `{key}` must be a list of {'names' if kind is str else 'numbers'}, got {found!r}")

@@ -57,16 +57,16 @@ def _changed(run: PlannedRun) -> list[str]:
     if not (run.folder / "config.json").is_file():
         return []
     done = max(_summary(run).get("rounds", 0), newest_round(run.folder / "checkpoints"))
-    return [*changed_keys(run.folder, run.config), *(["rounds"] if done > run.config["rounds"] else [])]
+    return [*changed_keys(run.folder, run.settings), *(["rounds"] if done > run.settings.rounds else [])]
 
 
 def _ended(run: PlannedRun) -> bool:
-    summary, patience = _summary(run), run.config.get("patience", 0)
+    summary, patience = _summary(run), run.settings.patience
     if not summary:
         return False
     rounds = summary.get("rounds", 0)
     selected = summary.get("selected_round", rounds)
-    return bool(rounds == run.config["rounds"] or 0 < patience <= rounds - selected)
+    return bool(rounds == run.settings.rounds or 0 < patience <= rounds - selected)
 
 
 def _summary(run: PlannedRun) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def carry_out(run: PlannedRun, overwrite: bool = False, watch: Watch | None = No
     """
     begun = not overwrite and stage_of(run) is Stage.BEGUN
     left = (run.folder / "rounds.csv").is_file()  # of a run that ended before its first checkpoint
-    train(run.config, resume=begun, overwrite=left and not begun, watch=watch)
+    train(run.settings, resume=begun, overwrite=left and not begun, watch=watch)
 
 
 class _Telling(Watch):

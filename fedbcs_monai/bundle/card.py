@@ -8,18 +8,19 @@ from jinja2 import Environment, StrictUndefined
 
 from fedbcs_monai.bundle.record import Record
 from fedbcs_monai.networks import Segmenter, VolumeSegmenter
+from fedbcs_monai.settings import Settings
 
 _VERSIONS = {"monai_version": "monai", "pytorch_version": "torch", "numpy_version": "numpy"}
 
 
 def card(
-    metadata: Mapping[str, Any], config: Mapping[str, Any], network: Segmenter | VolumeSegmenter, record: Record | None
+    metadata: Mapping[str, Any], settings: Settings, network: Segmenter | VolumeSegmenter, record: Record | None
 ) -> str:
     """The model card as Markdown.
 
     Args:
         metadata: of the bundle.
-        config: of the run; of the bundle, where there was none.
+        settings: of the run; of the bundle, where there was none.
         network: of the bundle, which takes whole images.
         record: of the run; None: the bundle has no weights.
     """
@@ -33,17 +34,17 @@ def card(
         .from_string(template)
         .render(
             metadata=metadata,
-            config=config,
+            config=settings,
             record=record,
             image=image,
-            network_def=dict(config["network_def"]),
+            network_def=dict(settings.network_def),
             step=int(image["spatial_shape"][0].removesuffix("*n")) // 2,
             volumes=volumes,
             slices=network.slices if isinstance(network, VolumeSegmenter) else 0,
             sample=[2, image["num_channels"], *size],
             axes={axis and axis + 1: name for axis, name in enumerate(axes)},
             method=str(record.method.get("_target_", record.name)).rpartition(".")[2] if record else "",
-            settings=", ".join(f"{k} {v}" for k, v in config["optimizer"].items() if k not in ("_target_", "params")),
+            settings=", ".join(f"{k} {v}" for k, v in settings.optimizer.items() if k not in ("_target_", "params")),
             versions={
                 **{name: metadata[key] for key, name in _VERSIONS.items()},
                 **metadata["required_packages_version"],

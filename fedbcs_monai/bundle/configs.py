@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from fedbcs_monai.config import Config
-from fedbcs_monai.keys import KEYS
+from fedbcs_monai.config import Content
 from fedbcs_monai.predict.task import classes_of, reads_pictures
+from fedbcs_monai.settings import KEYS, SLOTS, Settings
 
 SLICES = "fedbcs_monai.data.NeighbouringSlicesInferer"
 
@@ -18,19 +18,20 @@ _OF_EACH_KEY = ("mode", "padding_mode", "align_corners", "anti_aliasing", "dtype
 """Arguments of MONAI's transforms that may be lists, one entry a key."""
 
 
-def train_config(workflow: Mapping[str, Any], run: Mapping[str, Any]) -> Config:
+def train_config(workflow: Mapping[str, Any], run: Settings) -> Content:
     """``train.json``: a workflow of local training, with the network, the transforms and the optimizer of a run.
 
     Args:
         workflow: the shipped ``train.json``.
-        run: the configuration of a run.
+        run: the settings of a run.
     """
-    owned = {key: deepcopy(run.get(key)) for key in workflow if key in KEYS and key != "device"}
-    optimizer = {"_target_": run["optimizer"]["_target_"], "params": workflow["optimizer"]["params"]}
-    return {**workflow, **owned, "classes": classes_of(run), "optimizer": {**optimizer, **run["optimizer"]}}
+    owned = {key: deepcopy(getattr(run, key)) for key in workflow if key in KEYS and key != "device"}
+    owned |= {key: None for key in owned if key in SLOTS and not owned[key]}
+    optimizer = {"_target_": run.optimizer["_target_"], "params": workflow["optimizer"]["params"]}
+    return {**workflow, **owned, "classes": classes_of(run), "optimizer": {**optimizer, **run.optimizer}}
 
 
-def inference_config(workflow: Mapping[str, Any], train: Mapping[str, Any], pictures: Mapping[str, Any]) -> Config:
+def inference_config(workflow: Mapping[str, Any], train: Mapping[str, Any], pictures: Mapping[str, Any]) -> Content:
     """``inference.json``: a workflow of prediction, with what it needs of ``train.json``.
 
     Its network takes whole cases (`over_volumes`). Its preprocessing is flat and of images alone, so that hosts which
@@ -46,7 +47,7 @@ def inference_config(workflow: Mapping[str, Any], train: Mapping[str, Any], pict
     network = {**workflow["network_def"], "network": train["network_def"]}
     if over_volumes and "sw_batch_size" in inferer:
         network["at_once"] = inferer["sw_batch_size"]
-    files = {key: pictures[key] for key in ("suffixes", "saving")} if reads_pictures(train) else {}
+    files = {key: pictures[key] for key in ("suffixes", "saving")} if reads_pictures(train["reading"]) else {}
     return {
         **workflow,
         **files,
@@ -81,5 +82,5 @@ def _of_images(steps: list[Any]) -> list[Any]:
     return kept
 
 
-def _with(compose: Mapping[str, Any], transforms: list[Any]) -> Config:
+def _with(compose: Mapping[str, Any], transforms: list[Any]) -> Content:
     return {**compose, "transforms": transforms}

@@ -14,6 +14,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.tables import average, cases_in, mean_sd
 from fedbcs_monai.predict.mask_statistics import plane_of
 from fedbcs_monai.predict.task import cut_plane
+from fedbcs_monai.settings import Settings
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
 
@@ -62,12 +63,12 @@ class Record(NamedTuple):
         return [site for site in self.scores if site not in self.unseen] or list(self.scores)
 
 
-def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
+def read_record(folder: Path, settings: Settings, which: str) -> Record:
     """Read what a finished run has left.
 
     Args:
         folder: of the run.
-        config: of the run.
+        settings: of the run.
         which: the ``selected`` or the ``last`` model.
 
     Raises:
@@ -75,13 +76,13 @@ def read_record(folder: Path, config: Mapping[str, Any], which: str) -> Record:
     """
     summary = _json(folder / "summary.json")
     environment = _json(folder / "environment.json")
-    sites = _sites(config)
-    planes = _planes(sites, config["fold"], cut_plane(config))
+    sites = _sites(settings)
+    planes = _planes(sites, settings.fold, cut_plane(settings.preprocessing))
     try:
         return Record(
             name=str(summary["name"]),
             task=str(summary["task"]),
-            method=config.get("method") or {},
+            method=settings.method,
             rounds=int(summary["rounds"]),
             round=int(summary["rounds"] if which == "last" else summary["selected_round"]),
             cases=summary["sites"],
@@ -127,10 +128,10 @@ def _mean(values: list[float]) -> float | None:
     return round(mean, 6) if isfinite(mean) else None
 
 
-def _sites(config: Mapping[str, Any]) -> Mapping[str, SiteData]:
+def _sites(settings: Settings) -> Mapping[str, SiteData]:
     """The site list of a run; empty if it or its files are not where they were."""
     try:
-        return read_sites(Path(config["sites"])) if config.get("sites") else {}
+        return read_sites(Path(settings.sites)) if settings.sites else {}
     except UserError:
         return {}
 

@@ -12,13 +12,13 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.bundle.card import card
 from fedbcs_monai.bundle.configs import inference_config, train_config
 from fedbcs_monai.bundle.export import Differences, export
 from fedbcs_monai.bundle.metadata import metadata
 from fedbcs_monai.bundle.record import Record, read_record
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import Config, plain, read_config, shipped
+from fedbcs_monai.config import Content, read_config, shipped
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import HIDDEN, check_folder_can_be, naming, replace_folder, write_sum
 from fedbcs_monai.ood.file import read_familiarity, write_familiarity
@@ -74,7 +74,7 @@ def write_bundle(
     if keeping and site is None:
         raise UserError(f"{run}: sites keep parts of the network to themselves; choose whose: {', '.join(keeping)}")
     trained = load_trained(run, which, "cpu", site, trust)
-    record = read_record(run, trained.config, which)
+    record = read_record(run, trained.settings, which)
     if site is not None:
         own = {name: score for name, score in record.scores.items() if name == site}
         record = record._replace(name=f"{record.name} at {site}", scores=own)
@@ -94,9 +94,9 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     for name in AS_SHIPPED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
-    config = plain(trained.config)
+    settings = trained.settings
     workflow, told = (read_config(source / "configs" / f"{name}.json") for name in ("train", "metadata"))
-    train = {"name": record.name, **train_config(workflow, config)}
+    train = {"name": record.name, **train_config(workflow, settings)}
     pictures = read_config(source / "configs" / "nuclei.json")
     inference = inference_config(read_config(source / "configs" / "inference.json"), train, pictures)
     weights = detached(trained.network.state_dict())
@@ -107,14 +107,14 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
-    of_task = stated(told) if config.get("task") == workflow["task"] and not reads_pictures(config) else NOTHING
-    facts = _merged(metadata(told, config, network, record, of_task), about)
+    of_task = stated(told) if settings.task == workflow["task"] and not reads_pictures(settings.reading) else NOTHING
+    facts = _merged(metadata(told, settings, network, record, of_task), about)
     _check_texts({"name": train["name"], **facts})
     for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
         _write_json(folder / "configs" / f"{name}.json", content)
     for path in BUNDLED:
         write_sum(folder / path)
-    (folder / "docs" / "README.md").write_text(card(facts, config, network, record), encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(card(facts, settings, network, record), encoding="utf-8")
     return _exported(folder, network, facts)
 
 
@@ -157,5 +157,5 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _write_json(path: Path, content: Config) -> None:
+def _write_json(path: Path, content: Content) -> None:
     path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")

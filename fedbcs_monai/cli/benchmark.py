@@ -112,9 +112,9 @@ def say_plan(suite: Suite, jobs: int, overwrite: bool, say: Quiet) -> None:
     rows: list[list[Entry]] = []
     waiting, steps = [], 0
     for planned in suite.runs:
-        require_all(planned.config)
-        work = planned.config["rounds"] * steps_a_round(planned.config, known)
-        rows.append([planned.name, stages[planned.name].value, planned.config["rounds"], work])
+        require_all(planned.settings)
+        work = planned.settings.rounds * steps_a_round(planned.settings, known)
+        rows.append([planned.name, stages[planned.name].value, planned.settings.rounds, work])
         if stages[planned.name] is Stage.FINISHED:
             estimate.learn(planned, seconds_of(planned))
         else:

@@ -3,17 +3,20 @@
 import shlex
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli.console import Quiet, voice
-from fedbcs_monai.config import Config, load_config
+from fedbcs_monai.config import load_config
 from fedbcs_monai.data.prepare import list_sites
 from fedbcs_monai.data.sites import write_sites
 from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import check_folder_can_be
 from fedbcs_monai.report import write_report
+from fedbcs_monai.settings import Settings
 
 CASES = {"nuclei": 24, "prostate": 10}
 """Made-up cases a site."""
@@ -66,7 +69,7 @@ def make_sites(folder: Path, task: str, seed: int, say: Quiet) -> Path:
     return path
 
 
-def demo_config(options: Namespace, overrides: Config) -> Config:
+def demo_config(options: Namespace, overrides: Mapping[str, Any]) -> Settings:
     """The demo's configuration under the options."""
     given = {"seed": options.seed, "device": options.device, **overrides}
     if options.rounds is not None:

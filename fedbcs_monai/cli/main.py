@@ -11,7 +11,7 @@ from typing import Any
 
 from fedbcs_monai.cli.refused import refused
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS
+from fedbcs_monai.settings import KEYS
 from fedbcs_monai.version import __version__
 
 INTERRUPTED = 130
@@ -150,7 +150,7 @@ def _sites(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 
 def _train(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    keys = "\n".join(f"  --{key:18} {meaning}" for key, meaning in KEYS.items() if key not in ("stack", "output"))
+    keys = "\n".join(f"  --{key:18} {about.help}" for key, about in KEYS.items() if key != "output")
     train = _command(
         commands,
         "train",

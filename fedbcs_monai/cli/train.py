@@ -11,6 +11,7 @@ from fedbcs_monai.cli.scores import score_table
 from fedbcs_monai.config import load_config, value_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.report import write_report
+from fedbcs_monai.settings import Settings
 
 
 def run(options: Namespace) -> None:
@@ -19,15 +20,15 @@ def run(options: Namespace) -> None:
     overrides = overrides_of(options.overrides)
     if options.output is not None:
         overrides["output"] = str(options.output)
-    config = load_config(options.config, overrides, options.trust)
-    config.setdefault("output", str(Path("runs") / Path(options.config).stem))
+    overrides.setdefault("output", str(Path("runs") / Path(options.config).stem))
+    settings = load_config(options.config, overrides, options.trust)
     if options.dry_run:
-        _say_plan(plan_training(config, resume=options.resume, overwrite=options.overwrite, watch=say), config, say)
+        _say_plan(plan_training(settings, resume=options.resume, overwrite=options.overwrite, watch=say), settings, say)
         return
     try:
-        folder = train(config, resume=options.resume, overwrite=options.overwrite, watch=say)
+        folder = train(settings, resume=options.resume, overwrite=options.overwrite, watch=say)
     except KeyboardInterrupt:
-        say.result("interrupted; go on with the same command and --resume", folder=config["output"])
+        say.result("interrupted; go on with the same command and --resume", folder=settings.output)
         raise
     score_table(folder, say)
     say.result("report", path=write_report([folder], folder / "report.html"))
@@ -60,10 +61,10 @@ def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def _say_plan(plan: Plan, config: dict[str, Any], say: Quiet) -> None:
+def _say_plan(plan: Plan, settings: Settings, say: Quiet) -> None:
     parts = ("train", "val", "test")
     rows: list[list[Entry]] = [
-        [name, *(len(site.split(part, config["fold"])) for part in parts)] for name, site in sorted(plan.data.items())
+        [name, *(len(site.split(part, settings.fold)) for part in parts)] for name, site in sorted(plan.data.items())
     ]
     say.table("cases", ["site", *parts], rows)
     network, compute = plan.federation.network, plan.federation.sites[0].compute
@@ -73,5 +74,5 @@ def _say_plan(plan: Plan, config: dict[str, Any], say: Quiet) -> None:
     site, (count, *shape), loss = plan.rehearsed
     batch = f"{count} samples of {' x '.join(map(str, shape))}"
     say.result("one step, not kept", site=site, batch=batch, loss=f"loss {loss:.3f}")
-    say.result("rounds", rounds=config["rounds"])
-    say.result("would write", folder=config["output"])
+    say.result("rounds", rounds=settings.rounds)
+    say.result("would write", folder=settings.output)

@@ -4,18 +4,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import Config, load_config, read_config
+from fedbcs_monai.allowlist import Trust
+from fedbcs_monai.config import load_config, read_config, renamed
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import KEYS
-
-LOCAL = ("sites", "output", "stack")
-"""Keys that never travel: where data and results lie is each party's own matter."""
+from fedbcs_monai.settings import Settings, keys_that
 
 REMEDY = "add {target} to `allow` in the site's fedbcs.yaml"
 
 
-def load_travelled(path: Path, here: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Config:
+def load_travelled(path: Path, here: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Settings:
     """Load the configuration of a run folder or a bundle: one resolved file, which names no other.
 
     Args:
@@ -30,7 +27,7 @@ def load_travelled(path: Path, here: Mapping[str, Any], trust: Iterable[str] | T
     return load_config(path, here, trust)
 
 
-def load_job(path: Path, here: Mapping[str, Any], allow: Iterable[str] = ()) -> Config:
+def load_job(path: Path, here: Mapping[str, Any], allow: Iterable[str] = ()) -> Settings:
     """Load the configuration of a job, at a site or at the server.
 
     Args:
@@ -58,8 +55,8 @@ def check_job(path: Path) -> None:
     """
     content = read_config(path)
     check_resolved(content, path)
-    for key in content:
-        if key in LOCAL or key not in KEYS:
+    for key in renamed(content, path.name, warn=False):
+        if key not in keys_that("travels"):
             raise UserError(f"{path.name}: a job has no say about {key!r}; export it again with `fedbcs flare export`")
 
 

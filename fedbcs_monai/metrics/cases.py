@@ -11,10 +11,10 @@ from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbcs_monai.config import ONE_STRUCTURE
 from fedbcs_monai.errors import UserError, user_error_behind
 from fedbcs_monai.files import check_case
 from fedbcs_monai.metrics.masks import dice, slice_dice, surface_distances
+from fedbcs_monai.settings import ONE_STRUCTURE
 
 Item = Mapping[str, Any]
 Transform = Callable[[Any], Any]

@@ -13,7 +13,7 @@ from monai.transforms import AsDiscreted, Compose, LoadImaged
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedbcs_monai.components import Trust
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import Segmentation
 from fedbcs_monai.ood.distance import Known
@@ -46,17 +46,17 @@ class Model:
     @property
     def pictures(self) -> bool:
         """Whether it segments pictures; otherwise volumes."""
-        return reads_pictures(self.trained.config)
+        return reads_pictures(self.trained.settings.reading)
 
     @property
     def classes(self) -> list[str]:
         """The names of the classes, background first."""
-        return classes_of(self.trained.config)
+        return classes_of(self.trained.settings)
 
     @property
     def cut(self) -> str:
         """The plane in which it cuts every volume; empty: along the last axis of the file."""
-        return cut_plane(self.trained.config)
+        return cut_plane(self.trained.settings.preprocessing)
 
     def probabilities(self, image: MetaTensor) -> Tensor:
         """Probability of every class on the image's own grid, (K, X, Y, Z) or (K, H, W).
@@ -104,7 +104,7 @@ def load_model(
         UserError: there is no such model, or its `postprocessing` has no `AsDiscreted`.
     """
     trained = load_trained(path, which, device, site, trust)
-    whole = build_segmentation(trained.config, trained.compute)
+    whole = build_segmentation(trained.settings, trained.compute)
     inferer = Mirrored(whole.inferer) if mirrored else whole.inferer
     before, decision = _cut(steps_of(whole.postprocessing), path)
     segmentation = replace(

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import name_of
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.intended_input import facts_of
 from fedbcs_monai.predict.mask_statistics import measures, warnings
@@ -20,6 +19,7 @@ from fedbcs_monai.predict.model import Model, load_model
 from fedbcs_monai.predict.ood_warning import listening, statistics_of, warnings_of_distance
 from fedbcs_monai.predict.source import Source
 from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.settings import name_of
 from fedbcs_monai.version import __version__
 
 _PACKAGES = ("monai", "torch", "numpy", "nibabel", "itk", "pillow", "pydicom", "highdicom")
@@ -151,8 +151,8 @@ class Predictor:
 
 
 def _identity(model: Model) -> dict[str, str]:
-    config = model.trained.config
-    return {"task": config.get("task", ""), "name": name_of(config), "sha256": model.sha256}
+    settings = model.trained.settings
+    return {"task": settings.task, "name": name_of(settings), "sha256": model.sha256}
 
 
 def _version(package: str) -> str | None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedbcs_monai.components import Trust
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError, discreet_reason
 from fedbcs_monai.files import made_folder
 from fedbcs_monai.predict.output_files import FILE_SUFFIXES, ends_with, remove, together

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbcs_monai.config import check_classes
+from fedbcs_monai.config import renamed
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.traffic import TRAFFIC
 from fedbcs_monai.metrics.tables import Score
 from fedbcs_monai.runs.writer import read_json
+from fedbcs_monai.settings import check_classes
 
 METRICS = ("dice", "slice_dice", "hd95_mm", "assd_mm")
 
@@ -154,10 +155,10 @@ def read_run(folder: Path) -> Run:
         raise UserError(
             f"{folder} is not a run folder: it has no config.json. Name a folder that a training run wrote."
         )
-    config = read_json(folder / "config.json")
+    config = renamed(read_json(folder / "config.json"), str(folder), warn=False)
     if not isinstance(config.get("method"), dict) or "_target_" not in config["method"]:
         raise UserError(f"{folder / 'config.json'} names no method: expected method._target_. Is it from this package?")
-    check_classes(config, f"{folder / 'config.json'}: ")
+    check_classes(config.get("network_def"), config.get("classes"), f"{folder / 'config.json'}: ")
     finished = (folder / "summary.json").is_file()
     return Run(
         folder=folder,

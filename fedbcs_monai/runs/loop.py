@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from fedbcs_monai.config import plain
+from fedbcs_monai.config import renamed, settings_of
 from fedbcs_monai.data import digest_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
@@ -31,6 +31,7 @@ from fedbcs_monai.runs.checkpoint import (
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
 from fedbcs_monai.runs.prototypes import FILE, write_prototypes
 from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment, read_json
+from fedbcs_monai.settings import KEYS, Settings, keys_that, plain
 from fedbcs_monai.tensors import Tensors, under
 
 NOBODY: Callable[[], Mapping[str, Tensors]] = dict
@@ -42,7 +43,7 @@ class Run:
     """A federation under way: its rounds, the model selected so far, and its folder, which is its own until `close`.
 
     Args:
-        config: of `load_config`, with an ``output`` folder.
+        settings: of `load_config`, with an ``output`` folder.
         point: the newest whole round.
         journal: what is written.
         watch: hears of progress.
@@ -52,7 +53,7 @@ class Run:
             hospitals.
     """
 
-    config: Mapping[str, Any]
+    settings: Settings
     point: Checkpoint
     journal: Journal
     watch: Watch
@@ -75,19 +76,19 @@ class Run:
         """
         aggregator.heard, aggregator.refused, aggregator.repeated = self._heard, self.refused, self._repeated
         aggregator.history.restore(self.point.history.get("updates", {}))
-        keep = self.config["keep_checkpoints"]
+        keep = self.settings.keep_checkpoints
         saved = self.point.state.round
         if self._settled():
             return
         try:
-            for state in aggregator.rounds(ask, self.config["rounds"]):
+            for state in aggregator.rounds(ask, self.settings.rounds):
                 history = dict(self.point.history)
-                if state.round % self.config["evaluate_every"] == 0 or state.round == self.config["rounds"]:
+                if state.round % self.settings.evaluate_every == 0 or state.round == self.settings.rounds:
                     history |= self._select(state, history, aggregator.evaluate(ask), kept)
                 history["updates"] = aggregator.history.plain()
                 history["seconds"] = time.perf_counter() - self.began
                 self.point = Checkpoint(state, kept(), history)
-                if state.round % self.config["checkpoint_every"] == 0:
+                if state.round % self.settings.checkpoint_every == 0:
                     write_checkpoint(self.checkpoints, self.point, keep)
                     saved = state.round
                 if self._settled():
@@ -125,8 +126,8 @@ class Run:
         self.journal.write_json(
             "summary.json",
             {
-                "name": self.config.get("name") or method,
-                "task": self.config.get("task", ""),
+                "name": self.settings.name or method,
+                "task": self.settings.task,
                 "rounds": self.point.state.round,
                 "selected_round": self.point.history["best"]["round"],
                 "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
@@ -146,7 +147,7 @@ class Run:
 
     def _settled(self) -> bool:
         """Whether the validation score, when last taken, had not improved for as long as the run has patience."""
-        patience, history = self.config.get("patience", 0), self.point.history
+        patience, history = self.settings.patience, self.point.history
         best, evaluated = history.get("best"), history.get("evaluated", 0)
         return bool(patience and best and evaluated - best["round"] >= patience)
 
@@ -184,7 +185,7 @@ class Run:
 
 
 def open_run(
-    config: Mapping[str, Any],
+    settings: Settings,
     start: State,
     device: torch.device,
     resume: bool | int = False,
@@ -197,16 +198,16 @@ def open_run(
     Raises:
         UserError: there is nothing to resume, the run had another configuration, or somebody else is writing it.
     """
-    folder = Path(config["output"])
+    folder = Path(settings.output)
     point = Checkpoint(start, {}, {"seconds": 0.0})
     with ExitStack() as undo:
         claim = claim_folder(folder)
         undo.callback(claim.release)
-        if resume is True and _unbegun(folder, config):
+        if resume is True and _unbegun(folder, settings):
             (watch or Watch()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
             resume = False
         if resume is not False:
-            _same_run(folder, config, resume)
+            _same_run(folder, settings, resume)
             point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
             drop_checkpoints_after(folder / "checkpoints", point.state.round)
             for result in ("summary.json", "scores.csv", FILE):  # of fewer rounds: until it has ended, the run has none
@@ -214,11 +215,11 @@ def open_run(
         else:
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
-        journal.write_config(plain(config))
-        cases = _cases(config)
+        journal.write_config(plain(settings))
+        cases = _cases(settings)
         journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
-    return Run(config, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
+    return Run(settings, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 
 
 def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -255,37 +256,28 @@ def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
     return {name: under("private", state) for name, state in sites.items()}
 
 
-def changed_keys(folder: Path, config: Mapping[str, Any]) -> list[str]:
+def changed_keys(folder: Path, settings: Settings) -> list[str]:
     """Keys in which a run has another configuration; those apart that a resumed run may have otherwise.
 
     A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
     """
-    free = {
-        "name",
-        "rounds",
-        "patience",
-        "device",
-        "output",
-        "threads",
-        "workers",
-        "keep_checkpoints",
-        "checkpoint_every",
-        "cache",
-    }
-    before, now = plain(read_json(folder / "config.json")), plain(config)
-    then, cases = read_json(folder / "environment.json").get("cases"), _cases(config)
+    free = set(keys_that("resume"))
+    written = renamed(read_json(folder / "config.json"), str(folder), warn=False)
+    before = settings_of({key: value for key, value in written.items() if key in KEYS})
+    then, cases = read_json(folder / "environment.json").get("cases"), _cases(settings)
     if then and cases:
         free.add("sites")
-    changed = sorted(key for key in (before.keys() | now.keys()) - free if before.get(key) != now.get(key))
+    changed = [key for key in KEYS if key not in free and getattr(before, key) != getattr(settings, key)]
+    changed = sorted([*changed, *(written.keys() - KEYS)])
     return [*changed, "sites (its cases or their parts)"] if "sites" in free and then != cases else changed
 
 
-def _cases(config: Mapping[str, Any]) -> str | None:
+def _cases(settings: Settings) -> str | None:
     """Which cases are in which parts; None where the sites are elsewhere."""
-    return digest_sites(Path(config["sites"])) if config.get("sites") else None
+    return digest_sites(Path(settings.sites)) if settings.sites else None
 
 
-def _unbegun(folder: Path, config: Mapping[str, Any]) -> bool:
+def _unbegun(folder: Path, settings: Settings) -> bool:
     """Whether a run has no checkpoint yet, damaged ones included, and no results either.
 
     Raises:
@@ -294,20 +286,20 @@ def _unbegun(folder: Path, config: Mapping[str, Any]) -> bool:
     if newest_round(folder / "checkpoints") or (folder / "summary.json").is_file():
         return False
     if (folder / "config.json").is_file():
-        _same_run(folder, config, True)
+        _same_run(folder, settings, True)
     return True
 
 
-def _same_run(folder: Path, config: Mapping[str, Any], resume: bool | int) -> None:
+def _same_run(folder: Path, settings: Settings, resume: bool | int) -> None:
     """Refuse to resume a run under another configuration; more rounds, another device or folder are none."""
-    changed = changed_keys(folder, config)
+    changed = changed_keys(folder, settings)
     if changed:
         raise UserError(
             f"{folder}: was run with other values of {', '.join(changed)}; resume with the same, or name another -o"
         )
     at = newest_round(folder / "checkpoints") if resume is True else int(resume)
-    if at > config["rounds"]:
+    if at > settings.rounds:
         raise UserError(
-            f"{folder}: goes on after round {at}, and rounds is {config['rounds']}; ask for {at} or more, or name "
+            f"{folder}: goes on after round {at}, and rounds is {settings.rounds}; ask for {at} or more, or name "
             "another -o"
         )

@@ -5,20 +5,21 @@ from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
-from fedbcs_monai.components import Trust
-from fedbcs_monai.config import Config, require
+from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.compute import Compute
-from fedbcs_monai.federated.trust import LOCAL, load_travelled
+from fedbcs_monai.federated.trust import load_travelled
 from fedbcs_monai.files import check_sum
 from fedbcs_monai.names import checked_site_name
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.runs.setup import build_network, compute_of
+from fedbcs_monai.settings import Settings, keys_that, require
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 
 WEIGHTS = {"selected": "model.safetensors", "last": "last.safetensors"}
@@ -27,16 +28,11 @@ WEIGHTS = {"selected": "model.safetensors", "last": "last.safetensors"}
 BUNDLED = Path("models/model.pt"), Path("configs/train.json")
 """Weights and configuration in a bundle."""
 
-NEEDED = (
-    *("seed", "fold", "precision", "channels_last"),
-    *("network_def", "reading", "preprocessing", "inferer", "postprocessing"),
-)
-
 
 class Trained(NamedTuple):
     """A trained network in evaluation mode, where it came from, and where it runs."""
 
-    config: Config
+    settings: Settings
     network: Segmenter
     compute: Compute
     weights: Path
@@ -126,14 +122,14 @@ def load_trained(
         UserError: there is no such model, its configuration names what is not permitted, or its weights do not fit it.
     """
     weights = find_weights(model, which)
-    config = _config(weights, device, trust)
-    compute = compute_of(config)
+    settings = _settings(weights, device, trust)
+    compute = compute_of(settings)
     tensors = _tensors(weights, site)
     try:
-        network = build_network(config, compute, tensors).eval()
+        network = build_network(settings, compute, tensors).eval()
     except UserError as error:
         raise _unfit(weights, error) from None
-    return Trained(config, network, compute, weights)
+    return Trained(settings, network, compute, weights)
 
 
 def _tensors(weights: Path, site: str | None) -> dict[str, Tensor]:
@@ -193,14 +189,14 @@ def _config_file(weights: Path) -> Path:
     return bundled if bundled.is_file() and not beside.is_file() else beside
 
 
-def _config(weights: Path, device: str, trust: Iterable[str] | Trust) -> Config:
+def _settings(weights: Path, device: str, trust: Iterable[str] | Trust) -> Settings:
     path = _config_file(weights)
-    here: Config = {"device": device, "compile": False, "threads": 0}
+    here: dict[str, Any] = {"device": device, "compile": False, "threads": 0}
     if path.name != "config.json":  # a bundle computes as its exports do
         here |= {"precision": "float32", "channels_last": False}
     check_sum(path, path.read_bytes())
-    config = load_travelled(path, here, trust)
+    settings = load_travelled(path, here, trust)
     if path.name != "config.json":  # and whoever wrote it cannot know where data lie here
-        config = {key: value for key, value in config.items() if key not in LOCAL}
-    require(config, NEEDED, f"give the config.json that the run wrote, not {path}")
-    return config
+        settings = replace(settings, sites="", output="")
+    require(settings, keys_that("needed", "predict"), f"give the config.json that the run wrote, not {path}")
+    return settings

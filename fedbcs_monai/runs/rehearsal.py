@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from fedbcs_monai.federated.messages import Broadcast, State, Update
 from fedbcs_monai.federated.method import Batch
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.runs.setup import Federation, build_segmentation
+from fedbcs_monai.settings import Settings
 
 HANDFUL = 4
 """So many cases at most are read where only a rehearsal is wanted."""
@@ -38,11 +39,11 @@ def handful(data: Mapping[str, SiteData], fold: int) -> dict[str, SiteData]:
     raise UserError("no site has training cases")
 
 
-def rehearse(config: Mapping[str, Any], federation: Federation, counts: Iterable[int]) -> Rehearsed:
+def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) -> Rehearsed:
     """Make one round of one step at the first site, and segment one of its cases; nothing remembers it.
 
     Args:
-        config: of the federation.
+        settings: of the federation.
         federation: as it is set up; its network, its sites and torch's random state stay as they are.
         counts: of every site, its training samples: a batch as small as their smallest is tried, too.
 
@@ -55,7 +56,7 @@ def rehearse(config: Mapping[str, Any], federation: Federation, counts: Iterable
             with explained(f"{site.name}: cannot make a batch of its samples"):
                 batch = next(iter(site.batches(0)))
             _check(federation.network, batch, site.name)
-            few = min((count % config["batch_size"] or config["batch_size"] for count in counts), default=1)
+            few = min((count % settings.batch_size or settings.batch_size for count in counts), default=1)
             smallest = {name: tensor[:few] for name, tensor in batch.items()}
             tried = [batch] if few >= len(batch["image"]) else [batch, smallest]
             trial = replace(site, batches=lambda seed: tried, epochs=1, memory={}, private={}, moments={})
@@ -70,7 +71,7 @@ def rehearse(config: Mapping[str, Any], federation: Federation, counts: Iterable
             compiled = " (compiled; `compile` may be set to false)" if site.compute.compile else ""
             with explained(f"{site.name}: a step of training on images of {_shape(batch['image'])} fails{compiled}"):
                 method.round(State(0, start.weights, {}), ask)
-            _segment(config, federation)
+            _segment(settings, federation)
         finally:
             federation.network.load_state_dict(dict(start.weights))
     return Rehearsed(site.name, tuple(batch["image"].shape), losses[-1] if losses else float("nan"))
@@ -97,10 +98,10 @@ def _check(network: Segmenter, batch: Batch, site: str) -> None:
         )
 
 
-def _segment(config: Mapping[str, Any], federation: Federation) -> None:
+def _segment(settings: Settings, federation: Federation) -> None:
     """Segment a training case, and hold the mask's size against the label's."""
     site, network = federation.sites[0], federation.network
-    segmentation = build_segmentation(config, site.compute)
+    segmentation = build_segmentation(settings, site.compute)
     inferer = segmentation.inferer
     if isinstance(inferer, NeighbouringSlicesInferer) and inferer.count != network.in_channels:
         raise UserError(
@@ -108,9 +109,9 @@ def _segment(config: Mapping[str, Any], federation: Federation) -> None:
             "they are one number, which is also that of slicing::count"
         )
     name, data = next(
-        (name, data) for name, data in sorted(federation.data.items()) if data.split("train", config["fold"])
+        (name, data) for name, data in sorted(federation.data.items()) if data.split("train", settings.fold)
     )
-    item = data.items("train", config["fold"])[0]
+    item = data.items("train", settings.fold)[0]
     network.eval()
     with explained(f"{name}: segmenting {item['image']} fails"), site.compute.inference():
         mask, label = segmentation.mask(network, segmentation.prepare(item)), segmentation.reference(item)

@@ -1,26 +1,26 @@
-"""Setup: a configuration to a network, a method and the sites of a federation."""
+"""Setup: settings to a network, a method and the sites of a federation."""
 
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fedbcs_monai.components import build, components
-from fedbcs_monai.config import ONE_STRUCTURE, require
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError, explained
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.client_store import States
 from fedbcs_monai.federated.compute import Compute
-from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.federated.method import Batch
 from fedbcs_monai.federated.server import Aggregator, aggregator_of
@@ -30,20 +30,14 @@ from fedbcs_monai.methods import Method
 from fedbcs_monai.metrics.cases import CaseScorer, Segmentation
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.ood.exchange import styles_of
+from fedbcs_monai.settings import ONE_STRUCTURE, Component, Settings, keys_that, require
 from fedbcs_monai.tensors import Tensors, detached
 
-FEDERATION = (
-    *("method", "rounds", "epochs", "seed", "fold", "evaluate_every", "best_on_test", "reset_optimizer"),
-    *("checkpoint_every", "keep_checkpoints", "examples", "device", "precision", "channels_last", "compile"),
-    *("workers", "cache", "shuffle"),
-)
 POOLED = "pooled"
 """Name of the one place that trains on the cases of all sites."""
 
 SITE = "site"
-"""What `pool` is where that place makes as many steps as one site."""
-
-TASK = ("network_def", "reading", "preprocessing", "inferer", "postprocessing", "loss", "optimizer", "batch_size")
+"""What `centralized` is where that place makes as many steps as one site."""
 
 _BY_SKIMAGE = ("KeepLargestConnectedComponentd", "RemoveSmallObjectsd")
 
@@ -72,13 +66,11 @@ class Federation:
         return State(0, detached(self.network.state_dict()), {})
 
 
-def set_up(
-    config: Mapping[str, Any], watch: Watch | None = None, data: Mapping[str, SiteData] | None = None
-) -> Federation:
+def set_up(settings: Settings, watch: Watch | None = None, data: Mapping[str, SiteData] | None = None) -> Federation:
     """Build everything that a federation in one process needs; reads the training cases.
 
     Args:
-        config: of `load_config`.
+        settings: of `load_config`.
         watch: hears of progress.
         data: the sites, instead of those of the site list.
 
@@ -86,45 +78,47 @@ def set_up(
         UserError: a key that is missing or wrong, or data that cannot be trained on.
     """
     watch = watch or Watch()
-    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
-    require_all(config)
-    data = sites_of(config) if data is None else data
-    method = method_of(config)
-    pool = pooling(config)
-    compute = compute_of(config)
-    network = build_network(config, compute)
+    require(settings, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require_all(settings)
+    data = sites_of(settings) if data is None else data
+    method = method_of(settings)
+    pool = pooling(settings)
+    compute = compute_of(settings)
+    network = build_network(settings, compute)
     if pool and method.private(network):
-        raise UserError(f"pool trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg")
-    segmentation = build_segmentation(config, compute)
+        raise UserError(
+            f"centralized trains in one place, and {type(method).__name__} keeps tensors at sites; use FedAvg"
+        )
+    segmentation = build_segmentation(settings, compute)
     parts = {
-        part: {name: CaseScorer(segmentation, site.items(part, config["fold"])) for name, site in data.items()}
+        part: {name: CaseScorer(segmentation, site.items(part, settings.fold)) for name, site in data.items()}
         for part in ("val", "test")
     }
-    training = [site for _, site in sorted(data.items()) if site.split("train", config["fold"])]
+    training = [site for _, site in sorted(data.items()) if site.split("train", settings.fold)]
     if not training:
-        raise UserError(f"{config['sites']}: no site has training cases")
+        raise UserError(f"{settings.sites}: no site has training cases")
     samples: dict[str, Samples] = {}
     for site in training:
         watch.note(f"reading {site.name}")
-        samples[site.name] = samples_of(config, site)
-    followed = ("val", "test") if config["best_on_test"] else ("val",)
+        samples[site.name] = samples_of(settings, site)
+    followed = ("val", "test") if settings.best_on_test else ("val",)
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
     if pool is None:
-        styles = {name: telling(config, segmentation, [data[name]]) for name in samples}
+        styles = {name: telling(settings, segmentation, [data[name]]) for name in samples}
         sites = [
-            build_site(config, name, read, network, compute, [scorers[name]], styles[name], watch)
+            build_site(settings, name, read, network, compute, [scorers[name]], styles[name], watch)
             for name, read in samples.items()
         ]
     else:
         pooled = pool(list(samples.values()))
-        of_all = telling(config, segmentation, training)
-        sites = [build_site(config, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
+        of_all = telling(settings, segmentation, training)
+        sites = [build_site(settings, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
     return Federation(method, network, tuple(sites), tested, data)
 
 
 def set_up_site(
-    config: Mapping[str, Any],
+    settings: Settings,
     name: str,
     watch: Watch | None = None,
     *,
@@ -134,7 +128,7 @@ def set_up_site(
     """Build one site of a federation, where the others are elsewhere; reads its training cases.
 
     Args:
-        config: of `load_config`.
+        settings: of `load_config`.
         name: of the site.
         watch: hears of progress.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
@@ -143,54 +137,54 @@ def set_up_site(
     Raises:
         UserError: a key that is missing or wrong, or a site that is not in the list.
     """
-    require_all(config)
-    data = sites_of({**config, "leave_out": name if config.get("leave_out") == name else None})
+    require_all(settings)
+    data = sites_of(replace(settings, leave_out=name if settings.leave_out == name else ""))
     if name not in data:
-        raise UserError(f"{config['sites']}: there is no site {name!r}; there are: {', '.join(sorted(data))}")
-    compute = compute_of(config)
-    network = build_network(config, compute)
-    segmentation = build_segmentation(config, compute)
-    parts = {part: CaseScorer(segmentation, data[name].items(part, config["fold"])) for part in ("val", "test")}
-    followed = {part: parts[part] for part in (("val", "test") if config["best_on_test"] else ("val",))}
-    samples = samples_of(config, data[name])
-    styles = telling(config, segmentation, [data[name]])
-    site = build_site(config, name, samples, network, compute, [followed], styles, watch or Watch())
-    counts = {part: len(data[name].split(part, config["fold"])) for part in PARTS}
-    store = States(states, config["checkpoint_every"]) if states else None
-    return ClientSession(method_of(config), site, counts, parts["test"].scores, store, case_scores)
+        raise UserError(f"{settings.sites}: there is no site {name!r}; there are: {', '.join(sorted(data))}")
+    compute = compute_of(settings)
+    network = build_network(settings, compute)
+    segmentation = build_segmentation(settings, compute)
+    parts = {part: CaseScorer(segmentation, data[name].items(part, settings.fold)) for part in ("val", "test")}
+    followed = {part: parts[part] for part in (("val", "test") if settings.best_on_test else ("val",))}
+    samples = samples_of(settings, data[name])
+    styles = telling(settings, segmentation, [data[name]])
+    site = build_site(settings, name, samples, network, compute, [followed], styles, watch or Watch())
+    counts = {part: len(data[name].split(part, settings.fold)) for part in PARTS}
+    store = States(states, settings.checkpoint_every) if states else None
+    return ClientSession(method_of(settings), site, counts, parts["test"].scores, store, case_scores)
 
 
-def set_up_server(config: Mapping[str, Any]) -> Aggregator:
+def set_up_server(settings: Settings) -> Aggregator:
     """Build the server's half of a federation: on the CPU, and without any data.
 
     Raises:
         UserError: a key that is missing or wrong.
     """
-    require_all(config)
-    network = build_network(config, compute_of({**config, "device": "cpu", "compile": False}))
-    method = method_of(config)
+    require_all(settings)
+    network = build_network(settings, compute_of(replace(settings, device="cpu", compile=False)))
+    method = method_of(settings)
     return aggregator_of(method, network, State(0, detached(network.state_dict()), {}))
 
 
-def require_all(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that lacks a key of the federation or of its task.
+def require_all(settings: Settings) -> None:
+    """Refuse settings that lack a component of the task.
 
     Raises:
         UserError: which, and where they are.
     """
-    require(config, FEDERATION, "put configs/federation.yaml into its `stack`")
-    require(config, TASK, "put bundle/configs/train.json into its `stack`")
+    needed = (*keys_that("needed", "predict"), *keys_that("needed", "train"))
+    require(settings, needed, "put bundle/configs/train.json into its `stack`")
 
 
-def method_of(config: Mapping[str, Any]) -> Method:
+def method_of(settings: Settings) -> Method:
     """The configured method.
 
     Raises:
         UserError: it is none.
     """
-    method = build(config, "method")
+    method = build(settings, "method")
     if not isinstance(method, Method):
-        raise UserError(f"method: {_described(config['method'])} is no federated method; name one, such as FedAvg")
+        raise UserError(f"method: {_described(settings.method)} is no federated method; name one, such as FedAvg")
     return method
 
 
@@ -198,26 +192,26 @@ def _described(content: Any) -> str:
     return str(content.get("_target_", content) if isinstance(content, Mapping) else content)
 
 
-def sites_of(config: Mapping[str, Any]) -> dict[str, SiteData]:
+def sites_of(settings: Settings) -> dict[str, SiteData]:
     """The site list; of a site that is left out every case that has a label is a test case.
 
     Raises:
         UserError: the site that is left out is not in the list, or has no labels to be tested against.
     """
-    data = read_sites(Path(config["sites"]))
-    name = config.get("leave_out")
-    if name is None:
+    data = read_sites(Path(settings.sites))
+    name = settings.leave_out
+    if not name:
         return data
     if name not in data:
-        raise UserError(f"leave_out is {name!r}: the sites of {config['sites']} are {', '.join(sorted(data))}")
-    cases = tuple(replace(case, split="test") for case in data[name].cases if case.label is not None)
+        raise UserError(f"leave_out is {name!r}: the sites of {settings.sites} are {', '.join(sorted(data))}")
+    cases = tuple(dataclasses.replace(case, split="test") for case in data[name].cases if case.label is not None)
     if not cases:
-        raise UserError(f"leave_out is {name!r}: no case of it in {config['sites']} has a label to be tested against")
-    return {**data, name: replace(data[name], cases=cases)}
+        raise UserError(f"leave_out is {name!r}: no case of it in {settings.sites} has a label to be tested against")
+    return {**data, name: dataclasses.replace(data[name], cases=cases)}
 
 
 def build_site(
-    config: Mapping[str, Any],
+    settings: Settings,
     name: str,
     samples: Samples | Pooled,
     network: Segmenter,
@@ -226,10 +220,10 @@ def build_site(
     styles: Callable[[Segmenter], Tensor],
     watch: Watch,
 ) -> Site:
-    """One site of the federation, or all in one place; from then on its process keeps the memory that it frees.
+    """One site of the federation, or all in one place.
 
     Args:
-        config: of `load_config`.
+        settings: of `load_config`.
         name: of the site.
         samples: to train on.
         network: shared with other sites of this process.
@@ -238,108 +232,103 @@ def build_site(
         styles: of `telling`.
         watch: hears of progress.
     """
-    keep_freed_memory()
     return Site(
         name=name,
         network=network,
-        batches=epochs_of(samples, config, compute),
+        batches=epochs_of(samples, settings, compute),
         cases=len(samples),
-        criterion=build(config, "loss"),
-        optimizer=optimizer_of(config),
-        schedule=schedule_of(config),
+        criterion=build(settings, "loss"),
+        optimizer=optimizer_of(settings),
+        schedule=schedule_of(settings),
         scores=partial(mean_dices, scorers),
         styles=styles,
-        epochs=config["epochs"],
-        steps=len(samples.batch_sizes(config["batch_size"])) * config["epochs"],
-        seed=config["seed"],
-        reset_optimizer=config["reset_optimizer"],
+        epochs=settings.epochs,
+        steps=len(samples.batch_sizes(settings.batch_size)) * settings.epochs,
+        seed=settings.seed,
+        reset_optimizer=settings.reset_optimizer,
         compute=compute,
         heard=partial(watch.stepped, name),
     )
 
 
-def telling(
-    config: Mapping[str, Any], segmentation: Segmentation, sites: Iterable[SiteData]
-) -> Callable[[Segmenter], Tensor]:
-    """From a network to the styles of the cases that sites train and select with; of none without `familiarity`."""
-    parts = ("train", "val") if config.get("familiarity", True) else ()
-    items = [item for site in sites for part in parts for item in site.items(part, config["fold"])]
+def telling(settings: Settings, segmentation: Segmentation, sites: Iterable[SiteData]) -> Callable[[Segmenter], Tensor]:
+    """From a network to the styles of the cases that sites train and select with; of none without `ood`."""
+    parts = ("train", "val") if settings.ood else ()
+    items = [item for site in sites for part in parts for item in site.items(part, settings.fold)]
     return partial(styles_of, segmentation, items)
 
 
-def samples_of(config: Mapping[str, Any], site: SiteData) -> Samples:
+def samples_of(settings: Settings, site: SiteData) -> Samples:
     """A site's training samples, read.
 
     Raises:
         UserError: what goes wrong with a transform, or cases of which `slicing` leaves no sample.
     """
-    items, (preprocessing, slicing, augmentation) = site.items("train", config["fold"]), transforms_of(config)
+    items, (preprocessing, slicing, augmentation) = site.items("train", settings.fold), transforms_of(settings)
     with explained(f"{site.name}: its cases do not go through `preprocessing` and `slicing`"):
-        samples = Samples(items, preprocessing, slicing, augmentation, cache=config["cache"], seed=config["seed"])
+        samples = Samples(items, preprocessing, slicing, augmentation, cache=settings.cache, seed=settings.seed)
     if items and not samples:
         raise UserError(f"{site.name}: `slicing` leaves no sample of {len(items)} training cases; are labels empty?")
     return samples
 
 
-def transforms_of(config: Mapping[str, Any]) -> list[Any]:
+def transforms_of(settings: Settings) -> list[Any]:
     """`preprocessing`, `slicing` and `augmentation`; None where nothing is to be done.
 
     Raises:
         UserError: one of them is no transform.
     """
-    found = [build(config, key) if config.get(key) else None for key in ("preprocessing", "slicing", "augmentation")]
+    found = [build(settings, key) for key in ("preprocessing", "slicing", "augmentation")]
     for key, transform in zip(("preprocessing", "slicing", "augmentation"), found, strict=True):
         if transform is not None and not callable(transform):
-            raise UserError(f"{key}: {_described(config[key])} is no transform; give one, with its `_target_`")
+            raise UserError(
+                f"{key}: {_described(getattr(settings, key))} is no transform; give one, with its `_target_`"
+            )
     return found
 
 
-def pooling(config: Mapping[str, Any]) -> Callable[[Sequence[Samples]], Pooled] | None:
+def pooling(settings: Settings) -> Callable[[Sequence[Samples]], Pooled] | None:
     """How the samples of all sites come into one place; None: they stay at their sites.
 
     Raises:
-        UserError: `pool` is something else than true or ``site``, or there is nothing random to draw by.
+        UserError: there is nothing random to draw by.
     """
-    if not config.get("pool"):
+    if not settings.centralized:
         return None
-    if config["pool"] not in (True, SITE):
-        raise UserError(f"pool is {config['pool']!r}: give true, or {SITE} for as many steps as one site makes")
-    if config["pool"] == SITE and not config["shuffle"]:
-        raise UserError(f"pool: {SITE} draws some of all samples every epoch, so shuffle must be true")
-    return partial(Pooled, steps_of_one=config["pool"] == SITE)
+    if settings.centralized == SITE and not settings.shuffle:
+        raise UserError(f"centralized: {SITE} draws some of all samples every epoch, so shuffle must be true")
+    return partial(Pooled, steps_of_one=settings.centralized == SITE)
 
 
-def epochs_of(
-    samples: Samples | Pooled, config: Mapping[str, Any], compute: Compute
-) -> Callable[[int], Iterable[Batch]]:
+def epochs_of(samples: Samples | Pooled, settings: Settings, compute: Compute) -> Callable[[int], Iterable[Batch]]:
     """From a seed to one epoch of batches."""
 
     def epoch(seed: int) -> Iterable[Batch]:
         return batches(
             samples,
-            config["batch_size"],
+            settings.batch_size,
             seed,
-            shuffle=config["shuffle"],
-            workers=config["workers"],
+            shuffle=settings.shuffle,
+            workers=settings.workers,
             pin_memory=compute.torch_device.type == "cuda",
         )
 
     return epoch
 
 
-def optimizer_of(config: Mapping[str, Any]) -> Callable[[Iterable[Tensor]], Optimizer]:
+def optimizer_of(settings: Settings) -> Callable[[Iterable[Tensor]], Optimizer]:
     """From parameters to the configured optimizer."""
 
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
-        made = build(config, "optimizer", params=list(parameters))
+        made = build(settings, "optimizer", params=list(parameters))
         if not isinstance(made, Optimizer):
-            raise UserError(f"optimizer: {_described(config['optimizer'])} is no optimizer of torch")
+            raise UserError(f"optimizer: {_described(settings.optimizer)} is no optimizer of torch")
         return made
 
     return optimizer
 
 
-def schedule_of(config: Mapping[str, Any]) -> Callable[[Optimizer, int], None]:
+def schedule_of(settings: Settings) -> Callable[[Optimizer, int], None]:
     """From an optimizer and a round to that round's learning rate, by the configured scheduler.
 
     The scheduler is built anew and stepped up to the round, so that its only state is the number of the round: a run
@@ -348,11 +337,11 @@ def schedule_of(config: Mapping[str, Any]) -> Callable[[Optimizer, int], None]:
     Raises:
         UserError: the scheduler cannot be built, or needs more than the number of the round.
     """
-    if config.get("schedule") is None:
+    if not settings.schedule:
         return lambda optimizer, round: None
 
     def schedule(optimizer: Optimizer, round: int) -> None:
-        scheduler = build(config, "schedule", optimizer=optimizer)
+        scheduler = build(settings, "schedule", optimizer=optimizer)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no optimizer step came before: they were those of earlier rounds
             for _ in range(round - 1):
@@ -375,19 +364,18 @@ def mean_dices(sites: Sequence[Mapping[str, CaseScorer]], network: nn.Module) ->
     return {part: sum(found) / len(found) for part, found in dices.items()}
 
 
-def compute_of(config: Mapping[str, Any]) -> Compute:
-    """Device and precision of a configuration; sets torch's number of threads."""
-    if config.get("threads"):
-        torch.set_num_threads(int(config["threads"]))
-    return Compute(config["device"], config["precision"], config["channels_last"], config["compile"])
+def compute_of(settings: Settings) -> Compute:
+    """Device and precision of a configuration."""
+    return Compute(settings.device, settings.precision, settings.channels_last, settings.compile)
 
 
-def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors | None = None) -> Segmenter:
+def build_network(settings: Settings, compute: Compute, weights: Tensors | None = None) -> Segmenter:
     """The configured network on its device, with given weights or those that the seed draws."""
-    torch.manual_seed(config["seed"])
-    network = build(config, "network_def")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(settings.seed)
+        network = build(settings, "network_def")
     if not isinstance(network, Segmenter):
-        made = _described(config["network_def"])
+        made = _described(settings.network_def)
         raise UserError(f"network_def: {made} makes no Segmenter; fedbcs_monai.networks.build_segmenter does")
     if network.classes != 2:
         raise UserError(f"network_def has {network.classes} channels of logits: {ONE_STRUCTURE}; build it with 2")
@@ -400,25 +388,25 @@ def build_network(config: Mapping[str, Any], compute: Compute, weights: Tensors 
     return network
 
 
-def uses_skimage(config: Mapping[str, Any]) -> bool:
-    """Whether the postprocessing needs scikit-image, which nothing else here does."""
-    named = (component["_target_"].rpartition(".")[2] for _, component in components(config["postprocessing"]))
+def uses_skimage(postprocessing: Component) -> bool:
+    """Whether it needs scikit-image, which nothing else here does."""
+    named = (component["_target_"].rpartition(".")[2] for _, component in components(postprocessing))
     return any(name in _BY_SKIMAGE for name in named)
 
 
-def build_segmentation(config: Mapping[str, Any], compute: Compute) -> Segmentation:
+def build_segmentation(settings: Settings, compute: Compute) -> Segmentation:
     """How the configuration makes a mask of a case.
 
     Raises:
         UserError: what one of its transforms refused, or a package that one needs.
     """
-    if uses_skimage(config) and find_spec("skimage") is None:
+    if uses_skimage(settings.postprocessing) and find_spec("skimage") is None:
         raise UserError("`postprocessing` works on connected components: pip install scikit-image")
-    preprocessing = build(config, "preprocessing")
+    preprocessing = build(settings, "preprocessing")
     return Segmentation(
-        reading=build(config, "reading"),
+        reading=build(settings, "reading"),
         preprocessing=preprocessing,
-        inferer=build(config, "inferer"),
-        postprocessing=build({**config, "preprocessing": preprocessing}, "postprocessing"),
+        inferer=build(settings, "inferer"),
+        postprocessing=build(settings, "postprocessing", {"preprocessing": preprocessing}),
         device=compute.torch_device,
     )

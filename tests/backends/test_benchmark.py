@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.benchmark import Estimate, SuiteWatch, carry_out, run_suite, steps_a_round
@@ -15,8 +16,9 @@ from fedbcs_monai.benchmark.status import Stage, is_finished, stage_of
 from fedbcs_monai.data import Samples
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.settings import Settings
 
-BROKEN = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "pool": True}}}
+BROKEN = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "centralized": True}}}
 RESULTS = ("model.safetensors", "last.safetensors", "scores.csv")
 
 
@@ -137,7 +139,7 @@ def finished(tiny_suite, tmp_path_factory):
 def moved(run: PlannedRun, folder: Path, **changes) -> PlannedRun:
     """A copy of a run, asked for with other settings."""
     shutil.copytree(run.folder, folder)
-    return PlannedRun(run.name, {**run.config, "output": str(folder), **changes})
+    return PlannedRun(run.name, replace(run.settings, output=str(folder), **changes))
 
 
 def test_a_run_has_three_stages(finished, tmp_path):
@@ -156,7 +158,7 @@ def test_a_run_that_ended_early_is_finished(finished, tmp_path):
     (copy.folder / "summary.json").write_text(json.dumps(summary | {"rounds": 2, "selected_round": 1}))
     assert stage_of(copy) is Stage.FINISHED
     for patience in (0, 2):
-        assert stage_of(PlannedRun(copy.name, {**copy.config, "patience": patience})) is Stage.BEGUN
+        assert stage_of(PlannedRun(copy.name, replace(copy.settings, patience=patience))) is Stage.BEGUN
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(finished, tmp_path):
@@ -181,11 +183,11 @@ def test_fewer_rounds_than_a_checkpoint_has_are_refused(finished, tmp_path):
     with pytest.raises(UserError, match="other values of rounds"):
         stage_of(copy)
     with pytest.raises(UserError, match="goes on after round 2, and rounds is 1; ask for 2 or more"):
-        train(copy.config, resume=True)
+        train(copy.settings, resume=True)
 
 
 def test_a_site_list_of_the_same_name_with_other_parts_is_another(finished, tmp_path):
-    sites, listed = Path(finished.config["sites"]), tmp_path / "sites.json"
+    sites, listed = Path(finished.settings.sites), tmp_path / "sites.json"
     run = moved(finished, tmp_path / "run", sites=str(listed))
     content = json.loads(sites.read_text()) | {"root": str(sites.parent)}
     listed.write_text(json.dumps(content))
@@ -243,7 +245,7 @@ def test_at_least_one_job_is_needed(tiny_suite, tmp_path):
 
 
 def planned(name: str, task: str = "nuclei") -> PlannedRun:
-    return PlannedRun(f"{name}_seed0", {"name": name, "task": task})
+    return PlannedRun(f"{name}_seed0", Settings(name=name, task=task))
 
 
 def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
@@ -258,9 +260,9 @@ def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
     assert estimate.left([planned("A"), planned("B")], {}, 2) == 30  # no run is shorter for having company
 
 
-@pytest.mark.parametrize(("pool", "steps"), [(None, 6), (True, 6), ("site", 2)])
+@pytest.mark.parametrize(("pool", "steps"), [(False, 6), (True, 6), ("site", 2)])
 def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool, steps):
     known: dict[str, list[Samples]] = {}
-    assert steps_a_round(tiny(pool=pool), known) == steps  # 4 pictures at each of three sites, two a step
-    assert steps_a_round({**tiny(pool=pool), "epochs": 3}, known) == 3 * steps
+    assert steps_a_round(tiny(centralized=pool), known) == steps  # 4 pictures at each of three sites, two a step
+    assert steps_a_round(replace(tiny(centralized=pool), epochs=3), known) == 3 * steps
     assert steps_a_round(tiny_prostate, known) > 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.data.sites import read_sites
@@ -62,7 +63,7 @@ def run(request, tiny):
 def test_a_run_keeps_the_prototypes_that_the_sites_sent_last(run):
     config, folder = run
     kept = read_kept_prototypes(folder)
-    if "FedAvg" in config["method"]["_target_"]:
+    if "FedAvg" in config.method["_target_"]:
         assert kept is None
         return
     assert kept is not None
@@ -79,21 +80,21 @@ def test_a_run_keeps_the_prototypes_that_the_sites_sent_last(run):
 
 def test_two_runs_give_the_same_bits(run, tmp_path):
     config, folder = run
-    assert_same_run(train(config | {"output": str(tmp_path)}), folder)
+    assert_same_run(train(replace(config, output=str(tmp_path))), folder)
 
 
 @pytest.mark.parametrize("since", [1, 2, 3])
 def test_resumed_from_any_round_equals_straight_through(run, tmp_path, since):
     config, folder = run
     resumed = Path(shutil.copytree(folder, tmp_path / "run"))
-    train(config | {"output": str(resumed)}, resume=since)
+    train(replace(config, output=str(resumed)), resume=since)
     assert_same_run(resumed, folder)
 
 
 def test_more_rounds_than_before_can_be_asked_for(run, tmp_path):
     config, folder = run
-    resumed = train(config | {"output": str(tmp_path), "rounds": 1, "evaluate_every": 1})
-    train(config | {"output": str(tmp_path)}, resume=True)
+    resumed = train(replace(config, output=str(tmp_path), rounds=1, evaluate_every=1))
+    train(replace(config, output=str(tmp_path)), resume=True)
     assert_same_run(resumed, folder)
 
 
@@ -107,7 +108,7 @@ class Interrupting(Watch):
 
 def test_interrupted_and_resumed_equals_straight_through(run, tmp_path):
     config, folder = run
-    config = config | {"output": str(tmp_path), "checkpoint_every": 100}
+    config = replace(config, output=str(tmp_path), checkpoint_every=100)
     with pytest.raises(KeyboardInterrupt):
         train(config, watch=Interrupting())
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("*.json"))] == ["round_0001.json"]
@@ -117,10 +118,10 @@ def test_interrupted_and_resumed_equals_straight_through(run, tmp_path):
 
 def test_the_order_of_the_sites_in_the_list_changes_nothing(run, tmp_path):
     config, folder = run
-    content = json.loads(Path(config["sites"]).read_text())
-    shuffled = {**content, "root": str(Path(config["sites"]).parent), "sites": content["sites"][::-1]}
+    content = json.loads(Path(config.sites).read_text())
+    shuffled = {**content, "root": str(Path(config.sites).parent), "sites": content["sites"][::-1]}
     (tmp_path / "sites.json").write_text(json.dumps(shuffled))
-    other = train(config | {"sites": str(tmp_path / "sites.json"), "output": str(tmp_path / "run")})
+    other = train(replace(config, sites=str(tmp_path / "sites.json"), output=str(tmp_path / "run")))
     assert (other / "last.safetensors").read_bytes() == (folder / "last.safetensors").read_bytes()
     assert sorted(map(str, rows(other / "scores.csv"))) == sorted(map(str, rows(folder / "scores.csv")))
     assert what_happened(other) == what_happened(folder)
@@ -147,7 +148,7 @@ def test_a_run_is_not_resumed_under_another_configuration(run, change):
     config, folder = run
     before = files(folder)
     with pytest.raises(UserError, match=f"was run with other values of {next(iter(change))}"):
-        train(config | change, resume=True)
+        train(replace(config, **change), resume=True)
     assert files(folder) == before
 
 
@@ -169,7 +170,7 @@ def test_overwriting_replaces_the_run_and_leaves_other_files(run, tmp_path):
     (copy / "notes").mkdir()
     for name in ("notes.txt", "notes/config.json", "notes/other.safetensors"):
         (copy / name).write_text("mine")
-    train(config | {"output": str(copy), "rounds": 1}, overwrite=True)
+    train(replace(config, output=str(copy), rounds=1), overwrite=True)
     assert {row["round"] for row in rows(copy / "rounds.csv")} == {"1"}
     assert [path.stem for path in (copy / "checkpoints").glob("*.json")] == ["round_0001"]
     assert [(copy / name).read_text() for name in ("notes.txt", "notes/config.json", "notes/other.safetensors")] == (
@@ -179,7 +180,7 @@ def test_overwriting_replaces_the_run_and_leaves_other_files(run, tmp_path):
 
 def test_a_folder_without_a_run_is_not_overwritten(tiny):
     config = tiny()
-    examples = Path(config["output"]) / "examples"
+    examples = Path(config.output) / "examples"
     examples.mkdir(parents=True)
     (examples / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="no run to overwrite"):
@@ -199,7 +200,7 @@ def test_every_test_case_is_scored_with_both_models(run):
     config, folder = run
     scores = rows(folder / "scores.csv")
     cases = {
-        (name, item["case"]) for name, site in read_sites(Path(config["sites"])).items() for item in site.items("test")
+        (name, item["case"]) for name, site in read_sites(Path(config.sites)).items() for item in site.items("test")
     }
     for model in ("last", "selected"):
         assert {(row["site"], row["case"]) for row in scores if row["model"] == model} == cases
@@ -232,12 +233,12 @@ def test_the_selected_round_is_the_best_on_validation_cases(run):
 
 def test_without_validation_cases_the_newest_round_is_selected(tiny, tmp_path):
     config = tiny(examples=0)
-    content = json.loads(Path(config["sites"]).read_text())
-    content["root"] = str(Path(config["sites"]).parent)
+    content = json.loads(Path(config.sites).read_text())
+    content["root"] = str(Path(config.sites).parent)
     for case in (case for site in content["sites"] for case in site["cases"]):
         case["split"] = case["split"].replace("val", "train")
     (tmp_path / "sites.json").write_text(json.dumps(content))
-    folder = train(config | {"sites": str(tmp_path / "sites.json")})
+    folder = train(replace(config, sites=str(tmp_path / "sites.json")))
     assert summary(folder)["selected_round"] == 2
     assert (folder / "model.safetensors").read_bytes() == (folder / "last.safetensors").read_bytes()
 
@@ -268,7 +269,7 @@ def test_test_cases_wait_for_the_end_unless_they_are_followed(tiny, monkeypatch,
     config = tiny(best_on_test=followed, examples=0)
     watch = Watching(monkeypatch)
     folder = train(config, watch=watch)
-    trained = [site for site in read_sites(Path(config["sites"])).values() if not site.unseen]
+    trained = [site for site in read_sites(Path(config.sites)).values() if not site.unseen]
     tests = {item["case"] for site in trained for item in site.items("test")}
     early = set(watch.events[: watch.events.index(2)])
     assert tests & early == (tests if followed else set())

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from monai.fl.utils.constants import ExtraItems
+from msgspec.structs import replace
 from PIL import Image
 
 from fedbcs_monai import Predictor
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.monai import FederatedClient, FederatedServer
 from fedbcs_monai.backends.ood import add_familiarity
-from fedbcs_monai.config import plain
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.ood.file import familiarity_file, read_familiarity, write_familiarity
+from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
 SITES = ["Alder", "Birch", "Cedar"]
@@ -84,12 +85,12 @@ def test_a_damaged_file_is_named(run, tmp_path):
 
 
 def test_whoever_wants_to_tell_nothing_tells_nothing(tiny):
-    folder = train(tiny(rounds=1, examples=0, familiarity=False))
+    folder = train(tiny(rounds=1, examples=0, ood=False))
     assert not familiarity_file(model_of(folder)).exists()
 
 
 def test_sites_with_two_cases_tell_nothing(tiny_prostate, tmp_path):
-    folder = train(tiny_prostate | {"rounds": 1, "examples": 0, "output": str(tmp_path / "run")})
+    folder = train(replace(tiny_prostate, rounds=1, examples=0, output=str(tmp_path / "run")))
     assert not familiarity_file(model_of(folder)).exists()
     with pytest.raises(UserError, match="no site has the 3 cases that it takes"):
         add_familiarity(folder, device="cpu")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedbcs_monai.benchmark.plan import PlannedRun, Row
+from fedbcs_monai.config import settings_of
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def row(tmp_path: Path) -> Callable[..., Row]:
         for seed, dices in enumerate(runs):
             folder = tmp_path / "runs" / f"{name}_seed{seed}"
             config = write_run(folder, label, seed, dices, **said) if dices else {}
-            planned.append(PlannedRun(folder.name, {**config, "output": str(folder)}))
+            planned.append(PlannedRun(folder.name, settings_of({**config, "output": str(folder)})))
         return Row(name, label, tuple(planned))
 
     return write

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedbcs_monai.benchmark.read_plan import Choice, read_suite
+from fedbcs_monai.benchmark.read_plan import BENCHMARK_KEYS, Choice, read_suite
 from fedbcs_monai.config import shipped, stacked
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.keys import BENCHMARK_KEYS
 
 BOUNDS = {"local": "Local only", "pooled_site": "Pooled, steps of one site", "pooled": "Pooled"}
 SHIPPED = sorted((shipped() / "configs" / "experiments").glob("benchmark_*.yaml"))
@@ -29,7 +28,7 @@ def labels(rows):
 def test_every_row_has_a_run_for_every_seed_and_the_first_of_all_come_first(tiny_suite):
     suite = plan(tiny_suite(seeds=[3], trainings={"fedavg": {"seeds": [0, 1]}}))
     assert names(suite) == ["nuclei_fedavg_seed0", "nuclei_fedbcs_seed3", "nuclei_fedavg_seed1"]
-    assert [run.config["seed"] for run in suite.runs] == [0, 3, 1]
+    assert [run.settings.seed for run in suite.runs] == [0, 3, 1]
     assert [run.folder for run in suite.runs] == [Path("out/runs") / name for name in names(suite)]
 
 
@@ -47,23 +46,23 @@ def test_overrides_of_the_command_line_win_over_training_task_and_benchmark(tiny
     path = tiny_suite(
         overrides={"rounds": 3, "epochs": 3}, trainings={"fedavg": {"overrides": {"rounds": 4, "epochs": 4}}}
     )
-    config = plan(path, overrides={"rounds": 5}).runs[0].config
-    assert (config["rounds"], config["epochs"], config["batch_size"]) == (5, 4, 2)
-    assert config["optimizer"]["momentum"] == 0.9  # of the task
+    config = plan(path, overrides={"rounds": 5}).runs[0].settings
+    assert (config.rounds, config.epochs, config.batch_size) == (5, 4, 2)
+    assert config.optimizer["momentum"] == 0.9  # of the task
 
 
 def test_the_command_line_wins_over_a_training_that_replaces_the_whole(tiny_suite):
     whole = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.5}}
     path = tiny_suite(overrides={"optimizer::lr": 0.1}, trainings={"fedavg": {"overrides": whole}})
-    assert plan(path).runs[0].config["optimizer"]["lr"] == 0.5
-    assert plan(path, overrides={"optimizer::lr": 0.2}).runs[0].config["optimizer"]["lr"] == 0.2
+    assert plan(path).runs[0].settings.optimizer["lr"] == 0.5
+    assert plan(path, overrides={"optimizer::lr": 0.2}).runs[0].settings.optimizer["lr"] == 0.2
 
 
 def test_rows_are_called_by_label_or_by_the_experiments_name(tiny_suite):
     (task,) = plan(tiny_suite(bounds=["local", "pooled"])).tasks
     assert labels(task.methods) == ["FedAvg", "FedBCS"]
     assert labels(task.bounds) == ["Local only", "Pooled"]
-    assert [run.config["name"] for row in task.bounds for run in row.runs] == ["Local only", "Pooled"]
+    assert [run.settings.name for row in task.bounds for run in row.runs] == ["Local only", "Pooled"]
 
 
 def test_a_training_in_two_tables_is_run_once(tiny_suite):
@@ -97,13 +96,13 @@ def test_the_command_line_does_not_set_what_a_sweep_varies(tiny_suite):
     for given in ({"method::tau": 1}, {"method": "FedBCSM"}):
         with pytest.raises(UserError, match=r"is what fedbcs_tau_0.1 \(tau 0.1\) sets itself; leave that out"):
             plan(path, overrides=given)
-    assert plan(path, overrides={"method::tau": 1}, parts=["methods"]).runs[0].config["method"]["tau"] == 1
+    assert plan(path, overrides={"method::tau": 1}, parts=["methods"]).runs[0].settings.method["tau"] == 1
 
 
 def test_every_site_that_trains_is_left_out_once(tiny_suite):
     (task,) = plan(tiny_suite(methods=["fedavg"]), leave_one_out=True).tasks
     assert list(task.left_out) == ["Alder", "Birch", "Cedar"]
-    assert [run.config["leave_out"] for rows in task.left_out.values() for row in rows for run in row.runs] == [
+    assert [run.settings.leave_out for rows in task.left_out.values() for row in rows for run in row.runs] == [
         "Alder",
         "Birch",
         "Cedar",

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import monai.bundle
 import pytest
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
-from fedbcs_monai.config import Config, load_config, plain, shipped
+from fedbcs_monai.config import load_config, shipped
+from fedbcs_monai.settings import Settings, plain
 
 WIDTHS = [8, 8, 16, 16, 16]
 
@@ -132,8 +134,8 @@ def as_trained(trained: Path, task: str, small: dict[str, Small], tmp_path_facto
 
 
 @pytest.fixture(scope="session")
-def finished(tiny_prostate: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tiny_prostate: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on prostate, with the layers that FedBCS adds to the network."""
-    network = {**tiny_prostate["network_def"], "recalibrate": [2, 3], "context": {"width": 4}}
+    network = {**tiny_prostate.network_def, "recalibrate": [2, 3], "context": {"width": 4}}
     output = str(tmp_path_factory.mktemp("finished") / "run")
-    return train({**tiny_prostate, "network_def": network, "rounds": 1, "output": output})
+    return train(replace(tiny_prostate, network_def=network, rounds=1, output=output))

@@ -16,7 +16,7 @@ def test_a_bundle_says_of_an_image_what_its_run_says(tiny, tmp_path):
     config = tiny(rounds=1, examples=0)
     folder = train(config)
     made = write_bundle(folder, tmp_path / "bundle").path
-    path = next(Path(config["sites"]).parent.glob("Elm/images/*.png"))
+    path = next(Path(config.sites).parent.glob("Elm/images/*.png"))
     run, bundle = (Predictor(model, device="cpu")(path).statistics["familiarity"] for model in (folder, made))
     assert list(bundle["sites"]) == list(run["sites"])
     assert bundle["sites"] == pytest.approx(run["sites"])

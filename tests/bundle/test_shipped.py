@@ -13,9 +13,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export,
 from fedbcs_monai.bundle.card import card
 from fedbcs_monai.bundle.configs import inference_config
 from fedbcs_monai.bundle.metadata import data_format, descriptions
-from fedbcs_monai.config import read_config, shipped
-from fedbcs_monai.keys import KEYS, WORKFLOW
+from fedbcs_monai.config import WORKFLOW, load_config, read_config, shipped
 from fedbcs_monai.predict.intended_input import Facts
+from fedbcs_monai.settings import KEYS
 
 CONFIGS = shipped() / "bundle" / "configs"
 CHECKLIST = """
@@ -27,6 +27,10 @@ configs/multi_gpu_train.json configs/multi_gpu_evaluate.json
 
 def read(name: str):
     return read_config(CONFIGS / f"{name}.json")
+
+
+def settings():
+    return load_config(CONFIGS / "train.json")
 
 
 def network_of(content):
@@ -48,13 +52,13 @@ def test_inference_repeats_what_training_says_and_nothing_else():
 
 def test_the_metadata_are_those_of_the_network():
     metadata = read("metadata")
-    found = data_format(read("train"), network_of(read("inference")), Facts("MR", "axial"))
+    found = data_format(settings(), network_of(read("inference")), Facts("MR", "axial"))
     assert metadata["network_data_format"] == found
-    assert metadata.items() >= descriptions(read("train")).items()
+    assert metadata.items() >= descriptions(settings()).items()
 
 
 def test_the_model_card_is_the_template_filled():
-    text = card(read("metadata"), read("train"), network_of(read("inference")), None)
+    text = card(read("metadata"), settings(), network_of(read("inference")), None)
     assert (CONFIGS.parent / "docs" / "README.md").read_text(encoding="utf-8") == text
 
 
@@ -64,8 +68,8 @@ def test_the_licence_is_that_of_the_repository():
 
 @pytest.mark.parametrize("name", ["train", "nuclei"])
 def test_every_key_is_known_to_a_federation_or_passed_by(name):
-    assert set(read(name)) <= KEYS.keys() | WORKFLOW.keys()
-    assert not KEYS.keys() & WORKFLOW.keys()
+    assert set(read(name)) <= KEYS.keys() | WORKFLOW
+    assert not KEYS.keys() & WORKFLOW
 
 
 # MONAI's checks.

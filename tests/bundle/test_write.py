@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from monai.bundle import ConfigParser, load_bundle_config, verify_metadata
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.evaluate import evaluate
 from fedbcs_monai.backends.local import train
@@ -22,6 +23,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict import Predictor
 from fedbcs_monai.predict.intended_input import Facts, facts_of
 from fedbcs_monai.runs.model_io import load_trained
+from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
 ABOUT = {"authors": "A consortium", "network_data_format": {"inputs": {"image": {"weighting": "T2"}}}}
@@ -121,8 +123,8 @@ def test_the_network_for_hosts_is_that_of_the_run_over_volumes(made, finished):
 
 def test_it_is_loaded_and_scored_as_the_run_is(made, finished):
     config = load_config(finished / "config.json")
-    assert load_trained(made).config["network_def"] == config["network_def"]
-    assert dices(made, config["sites"]) == dices(finished)
+    assert load_trained(made).settings.network_def == config.network_def
+    assert dices(made, config.sites) == dices(finished)
     with pytest.raises(UserError, match="lacks sites; name a site list with --sites"):
         evaluate(made, device="cpu")
 
@@ -163,7 +165,8 @@ def test_sites_say_of_which_images_it_is_and_the_task_only_where_they_do_not(fin
 def test_what_its_postprocessing_needs_is_among_its_packages(finished):
     config = load_config(finished / "config.json")
     assert "scikit-image" not in required_packages(config)
-    config["postprocessing"]["transforms"].append({"_target_": "KeepLargestConnectedComponentd", "keys": "pred"})
+    steps = config.postprocessing["transforms"]
+    steps.append({"_target_": "KeepLargestConnectedComponentd", "keys": "pred"})
     assert "scikit-image" in required_packages(config)
 
 
@@ -179,8 +182,8 @@ def test_its_card_has_a_row_for_each_site(made):
 
 def test_nothing_in_it_names_a_case_or_a_folder(made, finished):
     config = load_config(finished / "config.json")
-    cases = [case for site in read_sites(config["sites"]).values() for case in site.cases]
-    words = {*(case.patient for case in cases), *(case.image for case in cases), str(finished.parent), config["sites"]}
+    cases = [case for site in read_sites(config.sites).values() for case in site.cases]
+    words = {*(case.patient for case in cases), *(case.image for case in cases), str(finished.parent), config.sites}
     for path in made.rglob("*"):
         if path.suffix in (".json", ".md"):
             text = path.read_text(encoding="utf-8")
@@ -257,7 +260,7 @@ def test_other_networks_and_tasks_become_bundles(tiny, tmp_path, experiment, ove
     data_format = read(made, "metadata")["network_data_format"]
     assert data_format["inputs"]["image"]["num_channels"] == 3
     assert data_format["outputs"]["pred"]["channel_def"]["1"] == overrides.get("task", "nuclei")
-    assert dices(made, load_config(folder / "config.json")["sites"]) == dices(folder)
+    assert dices(made, load_config(folder / "config.json").sites) == dices(folder)
 
 
 VOLUMES = {
@@ -278,18 +281,18 @@ VOLUMES = {
 
 @pytest.mark.slow
 def test_a_network_of_volumes_becomes_a_bundle(tiny_prostate, tmp_path):
-    (tmp_path / "base.json").write_text(json.dumps({**tiny_prostate, "output": str(tmp_path / "run")}))
+    (tmp_path / "base.json").write_text(json.dumps({**plain(tiny_prostate), "output": str(tmp_path / "run")}))
     folder = train(load_config(tmp_path / "base.json", {**VOLUMES, "rounds": 1}))
     made = write_bundle(folder, tmp_path / "bundle").path
     image = read(made, "metadata")["network_data_format"]["inputs"]["image"]
     assert (image["num_channels"], image["spatial_shape"]) == (1, ["32*n", "32*n", "32*n"])
-    assert dices(made, tiny_prostate["sites"]) == dices(folder)
+    assert dices(made, tiny_prostate.sites) == dices(folder)
 
 
 @pytest.mark.slow
 def test_a_network_whose_norm_looks_at_its_batch_is_refused(tiny_prostate, tmp_path):
-    network = {**tiny_prostate["network_def"], "norm": "batch_statistics"}
-    folder = train({**tiny_prostate, "network_def": network, "rounds": 1, "output": str(tmp_path / "run")})
+    network = {**tiny_prostate.network_def, "norm": "batch_statistics"}
+    folder = train(replace(tiny_prostate, network_def=network, rounds=1, output=str(tmp_path / "run")))
     with pytest.raises(UserError, match="a network whose norm looks at its batch cannot be exported"):
         write_bundle(folder, tmp_path / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -19,7 +19,7 @@ def choice(*words):
 @pytest.fixture(scope="module")
 def run(tiny_suite, tmp_path_factory):
     """A suite with one run that works and one that fails, and its exit code."""
-    broken = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "pool": True}}}
+    broken = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "centralized": True}}}
     path = tiny_suite(methods=["fedavg", "broken"], trainings=broken, overrides={"rounds": 1})
     output = tmp_path_factory.mktemp("benchmark") / "out"
     return path, output, main(["benchmark", str(path), "-o", str(output), "-j", "2", "-q"])

@@ -8,8 +8,8 @@ from fedbcs_monai.cli.main import main
 
 
 def test_a_run_that_learns_it_says_how_far_an_image_is(tiny, tmp_path, capsys):
-    config = tiny(rounds=1, examples=0, familiarity=False)
-    folder, image = train(config), next(Path(config["sites"]).parent.glob("Elm/images/*.png"))
+    config = tiny(rounds=1, examples=0, ood=False)
+    folder, image = train(config), next(Path(config.sites).parent.glob("Elm/images/*.png"))
 
     def predicted(output: Path) -> tuple[dict, str]:
         assert main(["predict", str(folder), "-i", str(image), "-o", str(output), "--device", "cpu", "-q"]) == 0

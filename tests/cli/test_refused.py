@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
@@ -209,7 +210,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_resumed_from_the_b
         killed.mkdir(exist_ok=True)
         shutil.copyfile(folder / name, killed / name)
     (tmp_path / ".fedbcs-x.part").mkdir()
-    train(config | {"output": str(killed)}, resume=True)
+    train(replace(config, output=str(killed)), resume=True)
     assert (killed / "last.safetensors").read_bytes() == (folder / "last.safetensors").read_bytes()
 
 

@@ -11,6 +11,7 @@ from fedbcs_monai.bundle.record import read_record
 from fedbcs_monai.cli import main
 from fedbcs_monai.cli.console import Bars, Lines
 from fedbcs_monai.cli.scores import COVERED, score_table, summary
+from fedbcs_monai.config import load_config
 from fedbcs_monai.data.sites import read_sites, write_sites
 from fedbcs_monai.metrics.cases import CaseScore
 
@@ -75,7 +76,7 @@ def test_an_evaluation_names_the_sites_without_cases(run, nuclei_sites, tmp_path
 
 def test_a_record_counts_the_cases_of_a_mean(run, tmp_path):
     """0.5 of six cases at Alder and 0.7 of three at Birch, one undefined: 0.6 of nine; a site weighs as another."""
-    config = json.loads((run / "config.json").read_text())
+    config = load_config(run / "config.json")
     for name in ("summary.json", "environment.json"):
         (tmp_path / name).write_text((run / name).read_text())
     rows = [("selected", "Alder", "test", "mean of 6", 0.5), ("selected", "Elm", "test", "mean of 9", 0.1)]

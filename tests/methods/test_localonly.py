@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from fedbcs_monai.backends.evaluate import evaluate
 from fedbcs_monai.backends.local import train
@@ -25,10 +26,11 @@ def run(tiny):
 
 def alone(config, site: str, folder: Path) -> Path:
     """A federation of one site."""
-    sites = [data for name, data in read_sites(Path(config["sites"])).items() if name == site]
+    sites = [data for name, data in read_sites(Path(config.sites)).items() if name == site]
     write_sites(folder / "sites.json", sites, "nuclei")
-    return train(config | {"method": {"_target_": "fedbcs_monai.methods.FedAvg"}, "sites": str(folder / "sites.json"),
-                           "output": str(folder / "run")})  # fmt: skip
+    alone = {"_target_": "fedbcs_monai.methods.FedAvg"}
+    here = {"sites": str(folder / "sites.json"), "output": str(folder / "run")}
+    return train(replace(config, method=alone, **here))
 
 
 @pytest.mark.parametrize("site", ["Alder", "Cedar"])
@@ -82,8 +84,8 @@ def test_a_site_can_be_scored_with_anothers_network(run):
 
 def test_resumed_equals_straight_through(run, tmp_path):
     config, folder = run
-    config = config | {"output": str(tmp_path)}
-    train(config | {"rounds": 1})
+    config = replace(config, output=str(tmp_path))
+    train(replace(config, rounds=1))
     train(config, resume=True)
     names = [path.relative_to(folder) for path in folder.rglob("*.safetensors") if "checkpoints" not in path.parts]
     assert len(names) == 9

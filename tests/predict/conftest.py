@@ -11,8 +11,9 @@ import pytest
 import torch
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-from fedbcs_monai.config import load_config, plain
+from fedbcs_monai.config import load_config
 from fedbcs_monai.runs.setup import build_network, compute_of
+from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import write_tensors
 
 SMALL = {"network_def::features": [8, 8, 8, 8, 8], "device": "cpu"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
@@ -13,8 +14,9 @@ from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.methods import FedAvg
 from fedbcs_monai.runs.loop import bests, open_run
 from fedbcs_monai.runs.writer import LOCK, copy_run
+from fedbcs_monai.settings import Settings
 
-CONFIG = {"method": "FedAvg", "rounds": 9, "evaluate_every": 1, "checkpoint_every": 1, "keep_checkpoints": 0}
+CONFIG = Settings(rounds=9, evaluate_every=1, keep_checkpoints=0)
 
 
 def dices(*scores):
@@ -32,7 +34,7 @@ def dices(*scores):
 
 def opened(folder, resume=False, **changes):
     start = State(0, {"w": torch.zeros(1)}, {})
-    run = open_run({**CONFIG, "output": str(folder), **changes}, start, torch.device("cpu"), resume)
+    run = open_run(replace(CONFIG, output=str(folder), **changes), start, torch.device("cpu"), resume)
     return run, Aggregator(FedAvg(), run.point.state)
 
 

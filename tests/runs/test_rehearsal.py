@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from fedbcs_monai import methods
 from fedbcs_monai.backends.local import plan_training, train
@@ -86,8 +87,8 @@ def test_a_sound_one_says_what_would_run_and_leaves_nothing_behind(nuclei_sites,
 
 def test_a_dry_run_refuses_the_folder_that_training_would_refuse(tiny):
     config = tiny()
-    Path(config["output"]).mkdir()
-    (Path(config["output"]) / "notes.txt").write_text("mine")
+    Path(config.output).mkdir()
+    (Path(config.output) / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is not empty"):
         plan_training(config)
 
@@ -107,7 +108,7 @@ def test_every_method_takes_several_crops_of_one_sample(tiny, name):
     experiment = "nuclei_fedbcs" if name.startswith("FedBCS") else "nuclei_fedavg"
     config = tiny(experiment, method=name, augmentation=CROPS)
     if name == "HarmoFL":
-        config["network_def"]["harmonize"] = {}
+        config.network_def["harmonize"] = {}
     assert plan_training(config).rehearsed.batch == (4, 3, 32, 32)
 
 
@@ -137,13 +138,13 @@ def test_a_backbone_is_trained_and_tested_on_sizes_that_it_does_not_divide(tiny,
 @pytest.mark.parametrize("slicing", ["augmentation", "slicing"])
 def test_runs_with_several_crops_of_one_sample_repeat_their_bits(tiny, tmp_path, slicing):
     config = tiny(rounds=1, examples=0, **{"augmentation": None, slicing: CROPS})
-    first, second = (train(config | {"output": str(tmp_path / name), "cache": name == "a"}) for name in "ab")
+    first, second = (train(replace(config, output=str(tmp_path / name), cache=name == "a")) for name in "ab")
     assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
 
 
 def test_runs_on_volumes_have_the_same_bits_without_a_cache(tiny_prostate, tmp_path):
-    config = tiny_prostate | {"rounds": 1, "examples": 0}
-    first, second = (train(config | {"output": str(tmp_path / name), "cache": name == "a"}) for name in "ab")
+    config = replace(tiny_prostate, rounds=1, examples=0)
+    first, second = (train(replace(config, output=str(tmp_path / name), cache=name == "a")) for name in "ab")
     assert (first / "last.safetensors").read_bytes() == (second / "last.safetensors").read_bytes()
 
 

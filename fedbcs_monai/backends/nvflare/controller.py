@@ -39,6 +39,7 @@ from fedbcs_monai.ood.exchange import learn_familiarity
 from fedbcs_monai.ood.file import write_familiarity
 from fedbcs_monai.runs.loop import open_run
 from fedbcs_monai.runs.model_io import WEIGHTS, write_model
+from fedbcs_monai.runs.process import use_threads
 from fedbcs_monai.runs.setup import set_up_server
 from fedbcs_monai.runs.writer import copy_run
 from fedbcs_monai.tensors import write_tensors
@@ -117,11 +118,12 @@ class FederatedController(ModelController):  # type: ignore[misc]
         here = read_site_file(Path(workspace.get_root_dir()))
         folder = here.folder / "runs" / checked_run_id(self.run_id)
         experiment = Path(workspace.get_app_config_dir(job)) / EXPERIMENT
-        config = load_job(experiment, {**here.overrides, "output": str(folder)}, here.allow)
-        aggregator = set_up_server(config)
+        settings = load_job(experiment, {**here.overrides, "output": str(folder)}, here.allow)
+        use_threads(settings)
+        aggregator = set_up_server(settings)
         aggregator.least = self.min_responses
         resume = any((folder / "checkpoints").glob("*.json"))
-        self._run = open_run(config, aggregator.state, torch.device("cpu"), resume, _Log(self))
+        self._run = open_run(settings, aggregator.state, torch.device("cpu"), resume, _Log(self))
         aggregator.state = self._run.point.state
         aggregator.refused = self._run.refused
         try:

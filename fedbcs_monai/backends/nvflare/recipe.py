@@ -3,10 +3,9 @@
 import json
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
 from nvflare.app_common.executors.statistics.statistics_executor import StatisticsExecutor
@@ -27,11 +26,9 @@ from fedbcs_monai.backends.nvflare.environments import prepare
 from fedbcs_monai.backends.nvflare.executor import SiteExecutor
 from fedbcs_monai.backends.nvflare.layout import EXPERIMENT, STATISTICS
 from fedbcs_monai.backends.nvflare.statistics import SiteStatistics
-from fedbcs_monai.components import TRUST, Trust
-from fedbcs_monai.config import plain
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.trust import LOCAL
 from fedbcs_monai.runs.setup import require_all
+from fedbcs_monai.settings import Settings, keys_that, plain
 
 TRACKERS = {
     "tensorboard": "pip install tensorboard",
@@ -46,7 +43,7 @@ class JobRecipe(Recipe):  # type: ignore[misc]
     """A job that carries a configuration, as data.
 
     Args:
-        config: of `load_config`.
+        settings: of `load_config`.
         name: of the job.
         min_clients: sites that must be there for it to begin.
 
@@ -54,17 +51,17 @@ class JobRecipe(Recipe):  # type: ignore[misc]
         UserError: the configuration lacks a key.
     """
 
-    def __init__(self, config: Mapping[str, Any], name: str, min_clients: int) -> None:
-        require_all(config)
+    def __init__(self, settings: Settings, name: str, min_clients: int) -> None:
+        require_all(settings)
         if min_clients < 1:
             raise UserError(f"min_responses is {min_clients}: it must be 1 or more")
         self.job = FedJob(name=name, min_clients=min_clients)
         self.job.set_app_packages(["fedbcs_monai"])
-        self._sites = config.get("sites")
-        self._trust: Trust = config.get(TRUST, Trust())
+        self._sites = settings.sites
+        self._trust = settings.trust
         self._written = tempfile.TemporaryDirectory()
         experiment = Path(self._written.name) / EXPERIMENT
-        travelling = {key: value for key, value in plain(config).items() if key not in LOCAL}
+        travelling = {key: value for key, value in plain(settings).items() if key in keys_that("travels")}
         experiment.write_text(json.dumps(travelling, indent=1) + "\n", encoding="utf-8")
         self.job.add_file_to_server(str(experiment), app_folder_type="config")
         self.job.add_file_to_clients(str(experiment), app_folder_type="config")
@@ -82,7 +79,7 @@ class FedBCSRecipe(JobRecipe):
     """A federation: any method, any task.
 
     Args:
-        config: of `load_config`, as for `train`.
+        settings: of `load_config`, as for `train`.
         name: of the job.
         run_id: of the run; None draws one. Another job with the same goes on where the first has stopped.
         min_responses: sites that must answer every question; with fewer the run fails.
@@ -100,7 +97,7 @@ class FedBCSRecipe(JobRecipe):
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        settings: Settings,
         *,
         name: str = "fedbcs",
         run_id: str | None = None,
@@ -113,10 +110,12 @@ class FedBCSRecipe(JobRecipe):
         poll_s: float = 0.2,
         track: str | Sequence[str] = (),
     ) -> None:
-        if config.get("pool"):
-            raise UserError("pool trains in one place on the cases of all sites, which a federation does not have")
+        if settings.centralized:
+            raise UserError(
+                "centralized trains in one place on the cases of all sites, which a federation does not have"
+            )
         trackers = _trackers([track] if isinstance(track, str) else track)
-        super().__init__(config, name, min_responses)
+        super().__init__(settings, name, min_responses)
         self.run_id = run_id or uuid.uuid4().hex[:12]
         self.job.to_server(
             FederatedController(self.run_id, min_responses, round_timeout_s, wait_s, cross_site, offload_mib)
@@ -147,7 +146,7 @@ class StatisticsRecipe(JobRecipe):
     """Federated statistics of the sites' cases, NVFlare's own: counts, means, deviations and histograms.
 
     Args:
-        config: of `load_config`; how images are read is taken from it.
+        settings: of `load_config`; how images are read is taken from it.
         name: of the job.
         min_responses: sites that must take part.
         wait_s: how long to wait for the other sites when `min_responses` have answered.
@@ -157,7 +156,7 @@ class StatisticsRecipe(JobRecipe):
 
     def __init__(
         self,
-        config: Mapping[str, Any],
+        settings: Settings,
         *,
         name: str = "fedbcs-statistics",
         min_responses: int = 2,
@@ -165,7 +164,7 @@ class StatisticsRecipe(JobRecipe):
         min_count: int = 10,
         bins: int = 10,
     ) -> None:
-        super().__init__(config, name, min_responses)
+        super().__init__(settings, name, min_responses)
         wanted = {"count": {}, "sum": {}, "mean": {}, "stddev": {}, "histogram": {"*": {"bins": bins}}}
         self.job.to_server(
             StatisticsController(

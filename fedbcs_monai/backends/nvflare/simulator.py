@@ -1,7 +1,6 @@
 """Simulator: a federation in NVFlare's simulator, every site a client with processes of its own."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,20 @@ from nvflare.recipe import SimEnv
 
 from fedbcs_monai.backends.nvflare.layout import STATISTICS, keep_tracked
 from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe, JobRecipe, StatisticsRecipe
-from fedbcs_monai.config import require
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.runs.writer import check_folder, clear_run, copy_run
+from fedbcs_monai.settings import Settings, require
 
 SIMULATION = "simulation"
 """In the run folder: what NVFlare itself leaves."""
 
 
-def simulate(config: Mapping[str, Any], *, overwrite: bool = False, log: str = "concise", **options: Any) -> Path:
+def simulate(settings: Settings, *, overwrite: bool = False, log: str = "concise", **options: Any) -> Path:
     """Run a federation in NVFlare's simulator.
 
     Args:
-        config: of `load_config`, with ``sites`` and ``output``.
+        settings: of `load_config`, with ``sites`` and ``output``.
         overwrite: begin anew in a folder that holds a run.
         log: how much NVFlare says, ``concise``, ``full``, ``verbose`` or a level such as ``error``.
         options: of `FedBCSRecipe`.
@@ -33,43 +32,41 @@ def simulate(config: Mapping[str, Any], *, overwrite: bool = False, log: str = "
     Raises:
         UserError: what the user can mend.
     """
-    folder = _folder(config, overwrite)
-    recipe = FedBCSRecipe(config, **options)
-    root = _simulated(config, recipe, folder, log)
+    folder = _folder(settings, overwrite)
+    recipe = FedBCSRecipe(settings, **options)
+    root = _simulated(settings, recipe, folder, log)
     copy_run(root / "fedbcs" / "runs" / recipe.run_id, folder)
     keep_tracked(root, folder)
     return folder
 
 
-def simulate_statistics(
-    config: Mapping[str, Any], *, overwrite: bool = False, log: str = "concise", **options: Any
-) -> Path:
+def simulate_statistics(settings: Settings, *, overwrite: bool = False, log: str = "concise", **options: Any) -> Path:
     """Compute federated statistics in NVFlare's simulator; the file is returned.
 
     Args:
-        config: as for `simulate`.
+        settings: as for `simulate`.
         overwrite: as for `simulate`.
         log: as for `simulate`.
         options: of `StatisticsRecipe`.
     """
-    folder = _folder(config, overwrite)
-    root = _simulated(config, StatisticsRecipe(config, **options), folder, log)
+    folder = _folder(settings, overwrite)
+    root = _simulated(settings, StatisticsRecipe(settings, **options), folder, log)
     shutil.copyfile(next(root.rglob(STATISTICS)), folder / STATISTICS)
     return folder / STATISTICS
 
 
-def _folder(config: Mapping[str, Any], overwrite: bool) -> Path:
-    require(config, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
-    require(config, ("output",), "name a run folder")
-    folder = Path(config["output"]).absolute()
+def _folder(settings: Settings, overwrite: bool) -> Path:
+    require(settings, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
+    require(settings, ("output",), "name a run folder")
+    folder = Path(settings.output).absolute()
     check_folder(folder, overwrite)
     return folder
 
 
-def _simulated(config: Mapping[str, Any], recipe: JobRecipe, folder: Path, log: str) -> Path:
+def _simulated(settings: Settings, recipe: JobRecipe, folder: Path, log: str) -> Path:
     clear_run(folder)
     root = folder / SIMULATION
-    env = SimEnv(clients=sorted(read_sites(Path(config["sites"]))), workspace_root=str(root), log_config=log)
+    env = SimEnv(clients=sorted(read_sites(Path(settings.sites))), workspace_root=str(root), log_config=log)
     try:
         recipe.run(env)
     except RuntimeError as error:

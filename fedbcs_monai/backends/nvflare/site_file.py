@@ -10,15 +10,13 @@ from typing import Any
 
 import yaml
 
-from fedbcs_monai.config import read_yaml
+from fedbcs_monai.config import NAMES, read_yaml, renamed
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.settings import keys_that
 
 NAME = "fedbcs.yaml"
 ENVIRONMENT = "FEDBCS_SITE_FILE"
 """Names a site file elsewhere, for several sites on one machine."""
-
-OVERRIDES = ("sites", "device", "threads", "workers", "cache", "familiarity")
-"""Keys of a run that are the site's to say."""
 
 TEXT = """\
 # What fedbcs_monai may use at this site. Nothing of this file leaves it.
@@ -26,7 +24,7 @@ TEXT = """\
 # name: Alder                      # this site's name in the list; without it, the client's name
 # folder: /data/fedbcs/runs        # what runs keep here from round to round; without it, fedbcs/ in this kit
 case_scores: false                 # send the scores of single test cases, without names, besides their means
-# familiarity: true                # tell, when asked, mean and covariance of how the cases look; no case's own
+# ood: true                        # tell, when asked, mean and covariance of how the cases look; no case's own
 # device: auto                     # auto, cpu, cuda, cuda:1
 # threads: 0                       # threads of torch on the CPU; 0: torch's own choice
 # workers: 0                       # processes that read and augment
@@ -68,15 +66,16 @@ def read_site_file(kit: Path) -> SiteFile:
         UserError: it says something that is not understood.
     """
     path = Path(os.environ.get(ENVIRONMENT) or kit / "local" / NAME)
-    content = _read(path) if path.is_file() else {}
-    known = {*OVERRIDES, "name", "folder", "case_scores", "allow", "python"}
+    content = renamed(_read(path), str(path)) if path.is_file() else {}
+    own = keys_that("site")
+    known = {*own, "name", "folder", "case_scores", "allow", "python"}
     if unknown := content.keys() - known:
         raise UserError(f"{path}: unknown {', '.join(sorted(unknown))}; it may say {', '.join(sorted(known))}")
     if "sites" in content:
         content["sites"] = str((path.parent / content["sites"]).absolute())
     return SiteFile(
         folder=(path.parent / content["folder"]).absolute() if "folder" in content else kit / "fedbcs",
-        overrides={key: content[key] for key in OVERRIDES if key in content},
+        overrides={key: content[key] for key in own if key in content},
         name=str(content.get("name", "")),
         case_scores=bool(content.get("case_scores", False)),
         allow=tuple(map(str, content.get("allow") or ())),
@@ -86,7 +85,7 @@ def read_site_file(kit: Path) -> SiteFile:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = read_yaml(path.read_text(encoding="utf-8")) or {}
+        content = read_yaml(path.read_text(encoding="utf-8"), NAMES | {"folder", "python", "allow"}) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

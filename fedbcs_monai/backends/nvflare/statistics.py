@@ -24,6 +24,7 @@ from fedbcs_monai.data.sites import PARTS, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.files import check_case
+from fedbcs_monai.settings import Settings
 
 FEATURES = ("intensity_mean", "intensity_sd", "foreground_fraction", "pixels")
 """Of an image as it is read: mean and standard deviation of its intensities, how much of it is labelled, its size."""
@@ -37,8 +38,8 @@ class SiteStatistics(Statistics):  # type: ignore[misc]
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
         site = read_site_file(Path(workspace.get_root_dir()))
         file = Path(workspace.get_app_config_dir(fl_ctx.get_job_id())) / EXPERIMENT
-        config = load_job(file, site.overrides, site.allow)
-        self._values = values_of(config, site.name or fl_ctx.get_identity_name())
+        settings = load_job(file, site.overrides, site.allow)
+        self._values = values_of(settings, site.name or fl_ctx.get_identity_name())
 
     def features(self) -> dict[str, list[Feature]]:
         """Every feature of every part that has cases."""
@@ -92,19 +93,19 @@ class SiteStatistics(Statistics):  # type: ignore[misc]
         return 0
 
 
-def values_of(config: Mapping[str, Any], name: str) -> dict[str, dict[str, NDArray[np.float64]]]:
+def values_of(settings: Settings, name: str) -> dict[str, dict[str, NDArray[np.float64]]]:
     """From a part of a site's data to each feature of its cases, (cases,).
 
     Raises:
         UserError: the site is not in its list.
     """
-    sites = read_sites(Path(config["sites"]))
+    sites = read_sites(Path(settings.sites))
     if name not in sites:
-        raise UserError(f"{config['sites']}: there is no site {name!r}; there are: {', '.join(sorted(sites))}")
-    reading = build(config, "reading")
+        raise UserError(f"{settings.sites}: there is no site {name!r}; there are: {', '.join(sorted(sites))}")
+    reading = build(settings, "reading")
     rows: dict[str, list[dict[str, float]]] = {part: [] for part in PARTS}
     for part, cases in rows.items():
-        for item in sites[name].items(part, config["fold"]):
+        for item in sites[name].items(part, settings.fold):
             check_case(item)
             cases.append(_features(reading(dict(item))))
     return {part: _columns(cases) for part, cases in rows.items() if cases}

@@ -19,6 +19,7 @@ from fedbcs_monai.backends.nvflare.wire import read_broadcast, write_message
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.trust import load_job
+from fedbcs_monai.runs.process import prepare_training
 from fedbcs_monai.runs.setup import set_up_site
 
 
@@ -54,8 +55,9 @@ def session_of(settings: Mapping[str, Any]) -> ClientSession:
     Args:
         settings: ``config`` (a file), ``allow``, ``overrides``, ``site``, ``states`` (a folder) and ``case_scores``.
     """
-    config = load_job(Path(settings["config"]), settings["overrides"], settings["allow"])
-    return set_up_site(config, settings["site"], states=Path(settings["states"]), case_scores=settings["case_scores"])
+    run = load_job(Path(settings["config"]), settings["overrides"], settings["allow"])
+    prepare_training(run)
+    return set_up_site(run, settings["site"], states=Path(settings["states"]), case_scores=settings["case_scores"])
 
 
 def _report(error: Exception, say: Any) -> None:

@@ -15,9 +15,9 @@ import torch
 import yaml
 
 from fedbcs_monai.cli import main
-from fedbcs_monai.config import plain
 from fedbcs_monai.runs.checkpoint import read_checkpoint
 from fedbcs_monai.runs.writer import LOCK
+from fedbcs_monai.settings import plain
 
 PATIENCE_S = 900
 """Longer than anything takes on a busy machine."""

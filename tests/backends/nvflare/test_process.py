@@ -12,11 +12,10 @@ import torch
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.nvflare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.backends.nvflare.wire import read_update, write_message
-from fedbcs_monai.config import plain
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.federated.trust import LOCAL
 from fedbcs_monai.ood.distance import STYLES
 from fedbcs_monai.runs.checkpoint import read_checkpoint
+from fedbcs_monai.settings import keys_that, plain
 
 PATIENCE_S = 300
 
@@ -39,12 +38,12 @@ def trainers(config, tmp_path):
     started = []
 
     def start(**changes):
-        job = {key: value for key, value in plain(config).items() if key not in LOCAL}
+        job = {key: value for key, value in plain(config).items() if key in keys_that("travels")}
         (tmp_path / "experiment.json").write_text(json.dumps(job))
         settings = {
             "config": str(tmp_path / "experiment.json"),
             "allow": [],
-            "overrides": {"sites": config["sites"]},
+            "overrides": {"sites": config.sites},
             "site": "Alder",
             "states": str(tmp_path / "states"),
             "case_scores": False,
@@ -106,7 +105,7 @@ def test_a_killed_trainer_gives_the_same_answer_in_the_same_round(trainers, stat
 
 
 def test_a_site_that_says_so_tells_nothing_of_how_its_cases_look(trainers, states, config, tmp_path):
-    open_, shut = trainers(), trainers(overrides={"sites": config["sites"], "familiarity": False})
+    open_, shut = trainers(), trainers(overrides={"sites": config.sites, "ood": False})
     told, silent = (asked(trainer, tmp_path, states[1], STYLES) for trainer in (open_, shut))
     assert told.shared.keys() == {"mean", "covariance"}
     assert (silent.shared, silent.metrics) == ({}, {})

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedbcs_monai.config import load_config, plain
+from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import load_job
+from fedbcs_monai.settings import plain
 
 pytest.importorskip("nvflare")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -40,7 +41,7 @@ def test_there_is_neither_code_nor_a_path_in_a_job(recipe, tiny, tmp_path):
         "meta.json",
         *(f"app/config/{name}.json" for name in ("config_fed_client", "config_fed_server", "experiment")),
     }
-    for path in (config["sites"], config["output"], str(Path.home()), str(Path.cwd())):
+    for path in (config.sites, config.output, str(Path.home()), str(Path.cwd())):
         assert not any(path in file.read_text() for file in job.rglob("*.json"))
 
 
@@ -72,7 +73,7 @@ def test_two_runs_have_two_ids_and_server_and_sites_the_same(recipe, tiny, tmp_p
 
 def test_what_has_no_place_in_a_federation_is_refused(recipe, tiny):
     with pytest.raises(UserError, match="pool trains in one place"):
-        recipe(tiny(pool=True))
+        recipe(tiny(centralized=True))
 
 
 @pytest.mark.parametrize("option", [{"min_responses": 0}, {"round_timeout_s": 0}, {"wait_s": -1}], ids=str)

@@ -9,9 +9,9 @@ import pytest
 from fedbcs_monai import methods
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
-from fedbcs_monai.config import plain
 from fedbcs_monai.data.sites import read_sites
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.settings import plain
 
 pytestmark = [pytest.mark.nvflare, pytest.mark.filterwarnings("ignore")]
 METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
@@ -29,7 +29,7 @@ def simulated(tmp_path):
         path = tmp_path / "config.json"
         path.write_text(json.dumps(plain(config)))
         folder = tmp_path / "run"
-        arguments = ["flare", "simulate", str(path), "-o", str(folder), "--sites", config["sites"], "-q"]
+        arguments = ["flare", "simulate", str(path), "-o", str(folder), "--sites", config.sites, "-q"]
         assert main([*arguments, "--min-responses", "3", "--wait-s", "600", *options]) == 0
         return folder
 
@@ -89,7 +89,7 @@ def test_federated_statistics_are_those_of_the_cases(tiny):
     config = tiny()
     file = simulate_statistics(config, min_responses=3, min_count=2, log="error")
     found = json.loads(file.read_text())["pixels"]
-    sites = read_sites(Path(config["sites"]))
+    sites = read_sites(Path(config.sites))
     counts = {name: {part: len(site.split(part, 0)) for part in ("train", "test")} for name, site in sites.items()}
     for name in TRAINED:
         assert found["count"][name]["train"] == counts[name]["train"]

@@ -36,7 +36,7 @@ def test_the_file_that_provisioning_writes_can_be_read_and_with_every_line_in_us
     lines = [line.removeprefix("# ") for line in TEXT.splitlines()[1:]]
     found = site_file(kit, "\n".join(lines))
     assert (found.name, found.python) == ("Alder", "/opt/fedbcs/bin/python")
-    assert found.overrides.keys() == {"sites", "device", "threads", "workers", "cache", "familiarity"}
+    assert found.overrides.keys() == {"sites", "device", "threads", "workers", "cache", "ood"}
 
 
 def test_a_name_stays_text(kit):
