@@ -14,8 +14,8 @@ from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_sum
 from fedbcs_monai.metrics.cases import Segmentation
-from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.runs.model_io import load_trained
+from fedbcs_monai.runs.reader import read_run
 
 
 @pytest.mark.parametrize("experiment", ["nuclei_fedavg", "prostate_fedbcs"])

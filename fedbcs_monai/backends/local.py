@@ -21,6 +21,7 @@ from fedbcs_monai.runs.loop import Run, open_run, private
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, private_at, tensors_at, write_model
 from fedbcs_monai.runs.process import prepare_training
 from fedbcs_monai.runs.rehearsal import Rehearsed, handful, rehearse
+from fedbcs_monai.runs.schema import Counts, ModelScore
 from fedbcs_monai.runs.setup import Federation, require_all, set_up, sites_of
 from fedbcs_monai.runs.writer import check_folder
 from fedbcs_monai.settings import Settings, require
@@ -167,15 +168,15 @@ def _test(settings: Settings, federation: Federation, run: Run) -> None:
         digest = digest_model(journal.folder / file)
         if digest not in tested:  # the selected model is often the last
             tested[digest] = _scores(journal.folder / file, federation, run, settings.examples)
-        scores += [(model, name, score) for name, score in tested[digest]]
+        scores += [ModelScore(model, name, score) for name, score in tested[digest]]
     if settings.examples:
         for name, scorer in federation.scorers.items():
             journal.write_look(name, scorer.look())
     counts = {
-        name: {part: len(site.split(part, settings.fold)) for part in ("train", "val", "test")}
+        name: Counts(*(len(site.split(part, settings.fold)) for part in Counts._fields))
         for name, site in federation.data.items()
     }
-    trained = [name for name, count in counts.items() if count["train"]]
+    trained = [name for name, count in counts.items() if count.train]
     asked = [site.name for site in federation.sites]
     run.finish(type(federation.method).__name__, scores, trained, counts, asked)
 

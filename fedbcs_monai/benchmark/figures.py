@@ -11,8 +11,8 @@ from fedbcs_monai.metrics.tables import Spread, average, mean_sd, site_means
 from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, panels
 from fedbcs_monai.report.figures import Row, box_rows, dice_by_site, difference_by_site, validation
 from fedbcs_monai.report.groups import Arm
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.style import COLOURS, RC
+from fedbcs_monai.runs.reader import Run
 
 SWEPT, BASE = COLOURS[0], COLOURS[-1]
 """Colours of a sweep, and of what it is compared with."""

@@ -17,9 +17,9 @@ from fedbcs_monai.metrics.tables import (
     site_means,
 )
 from fedbcs_monai.report.groups import Arm
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.scoreboard import BRACKETS, Titled
 from fedbcs_monai.report.summary import seeds_said
+from fedbcs_monai.runs.reader import Run
 
 Training = tuple[str, tuple[int, int]]
 """The site that stays outside, and seed and fold."""

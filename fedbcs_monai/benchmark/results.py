@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from fedbcs_monai.benchmark.plan import Row, TaskPlan
 from fedbcs_monai.benchmark.status import is_finished
+from fedbcs_monai.report.comparable import check_comparable
 from fedbcs_monai.report.groups import Arm
-from fedbcs_monai.report.runs import Run, check_comparable, read_run
 from fedbcs_monai.report.style import COLOURS, DASHES
 from fedbcs_monai.report.summary import Comparison
+from fedbcs_monai.runs.reader import Run, read_run
 
 
 @dataclass(frozen=True)

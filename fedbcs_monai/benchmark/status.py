@@ -1,13 +1,14 @@
 """Stage: how far a planned run has come."""
 
 from enum import Enum
-from typing import Any
 
 from fedbcs_monai.benchmark.plan import PlannedRun, Suite
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.runs.checkpoint import newest_round
 from fedbcs_monai.runs.loop import changed_keys
-from fedbcs_monai.runs.writer import read_json
+from fedbcs_monai.runs.reader import is_finished as has_ended
+from fedbcs_monai.runs.reader import read_summary
+from fedbcs_monai.runs.schema import CHECKPOINTS, CONFIG
 
 
 class Stage(Enum):
@@ -30,7 +31,7 @@ def stage_of(run: PlannedRun) -> Stage:
         raise UserError(f"{said}; give those, replace it with --overwrite, or name another -o")
     if _ended(run):
         return Stage.FINISHED
-    return Stage.BEGUN if newest_round(run.folder / "checkpoints") else Stage.NEW
+    return Stage.BEGUN if newest_round(run.folder / CHECKPOINTS) else Stage.NEW
 
 
 def stages_of(suite: Suite, overwrite: bool = False) -> dict[str, Stage]:
@@ -49,27 +50,24 @@ def is_finished(run: PlannedRun) -> bool:
 
 def seconds_of(run: PlannedRun) -> float:
     """What a finished run took; nothing for one that is not finished."""
-    return float(_summary(run).get("seconds", 0))
+    return read_summary(run.folder).seconds if has_ended(run.folder) else 0.0
 
 
 def _changed(run: PlannedRun) -> list[str]:
     """Keys in which a folder holds another run; nothing where it holds none."""
-    if not (run.folder / "config.json").is_file():
+    if not (run.folder / CONFIG).is_file():
         return []
-    done = max(_summary(run).get("rounds", 0), newest_round(run.folder / "checkpoints"))
+    done = max(_rounds(run), newest_round(run.folder / CHECKPOINTS))
     return [*changed_keys(run.folder, run.settings), *(["rounds"] if done > run.settings.rounds else [])]
 
 
 def _ended(run: PlannedRun) -> bool:
-    summary, patience = _summary(run), run.settings.patience
-    if not summary:
+    if not has_ended(run.folder):
         return False
-    rounds = summary.get("rounds", 0)
-    selected = summary.get("selected_round", rounds)
-    return bool(rounds == run.settings.rounds or 0 < patience <= rounds - selected)
+    summary, patience = read_summary(run.folder), run.settings.patience
+    return bool(summary.rounds == run.settings.rounds or 0 < patience <= summary.rounds - summary.selected_round)
 
 
-def _summary(run: PlannedRun) -> dict[str, Any]:
-    """What a finished run says of itself; nothing for one that is not finished."""
-    path = run.folder / "summary.json"
-    return read_json(path) if path.is_file() else {}
+def _rounds(run: PlannedRun) -> int:
+    """The rounds of a run that has ended; 0 of one that has not."""
+    return read_summary(run.folder).rounds if has_ended(run.folder) else 0

@@ -6,9 +6,9 @@ from fedbcs_monai.benchmark.published import published
 from fedbcs_monai.benchmark.results import TaskResults
 from fedbcs_monai.metrics.tables import Column, Table, Value, mean_sd, site_means, with_columns
 from fedbcs_monai.report.groups import Arm
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.scoreboard import Titled, result_tables, rounds_table
 from fedbcs_monai.report.summary import Comparison, seeds_said
+from fedbcs_monai.runs.reader import Run
 
 ABLATION = {
     (False, False): "neither",

@@ -1,9 +1,7 @@
 """Record: what a run folder tells of its network: method, sites, scores, data and versions."""
 
-import csv
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +9,12 @@ from typing import Any, NamedTuple
 from fedbcs_monai.data import SiteData, read_sites
 from fedbcs_monai.data.check import read_image
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import average, cases_in, mean_sd
 from fedbcs_monai.predict.mask_statistics import plane_of
 from fedbcs_monai.predict.task import cut_plane
+from fedbcs_monai.runs.reader import read_environment, read_scores, read_summary
+from fedbcs_monai.runs.schema import ModelScore
 from fedbcs_monai.settings import Settings
 
 MEASURES = ("dice", "hd95_mm", "assd_mm")
@@ -74,20 +75,19 @@ def read_record(folder: Path, settings: Settings, which: str) -> Record:
     Raises:
         UserError: the run is not finished, or its files cannot be read.
     """
-    summary = _json(folder / "summary.json")
-    environment = _json(folder / "environment.json")
+    summary, environment = read_summary(folder), read_environment(folder)
     sites = _sites(settings)
     planes = _planes(sites, settings.fold, cut_plane(settings.preprocessing))
     try:
         return Record(
-            name=str(summary["name"]),
-            task=str(summary["task"]),
+            name=summary.name,
+            task=summary.task,
             method=settings.method,
-            rounds=int(summary["rounds"]),
-            round=int(summary["rounds"] if which == "last" else summary["selected_round"]),
-            cases=summary["sites"],
-            unseen=tuple(summary["unseen"]),
-            scores=_scores(folder / "scores.csv", which),
+            rounds=summary.rounds,
+            round=summary.rounds if which == "last" else summary.selected_round,
+            cases={site: counts._asdict() for site, counts in summary.sites.items()},
+            unseen=summary.unseen,
+            scores=_means(row for row in read_scores(folder) if row.model == which),
             modalities=frozenset(site.modality for site in sites.values()) - {""},
             planes=planes,
             data_sha256={name: _digest(site) for name, site in sorted(sites.items())},
@@ -97,26 +97,14 @@ def read_record(folder: Path, settings: Settings, which: str) -> Record:
         raise UserError(f"{folder}: cannot be read ({error!r}); was the run of another version?") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: is not there; give the folder of a finished run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give the folder of a finished run") from None
-    return content
-
-
-def _scores(path: Path, which: str) -> dict[str, dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == which]
-    of_site: dict[str, list[dict[str, str]]] = {}
+def _means(rows: Iterable[ModelScore]) -> dict[str, dict[str, Any]]:
+    of_site: dict[str, list[CaseScore]] = {}
     for row in rows:
-        of_site.setdefault(row["site"], []).append(row)
+        of_site.setdefault(row.site, []).append(row.score)
     return {
         site: {
-            "cases": sum(cases_in(row["case"]) for row in found),
-            **{name: _mean([float(row[name] or nan) for row in found]) for name in MEASURES},
+            "cases": sum(cases_in(score.case) for score in found),
+            **{name: _mean([getattr(score, name) for score in found]) for name in MEASURES},
         }
         for site, found in sorted(of_site.items())
     }

@@ -14,6 +14,7 @@ from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import check_file_can_be, check_folder_can_be
 from fedbcs_monai.report import write_report
+from fedbcs_monai.runs.reader import is_finished
 
 try:
     from fedbcs_monai.backends.nvflare import submission
@@ -123,7 +124,7 @@ def _project(options: Namespace, say: Quiet) -> None:
 def _results(folder: Path, say: Quiet) -> None:
     if (folder / STATISTICS).is_file():
         say.result("statistics", path=folder / STATISTICS)
-    elif (folder / "summary.json").is_file():
+    elif is_finished(folder):
         score_table(folder, say)
         say.result("report", path=write_report([folder], folder / "report.html"))
         say.result("model", path=folder / "model.safetensors")

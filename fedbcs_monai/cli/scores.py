@@ -1,6 +1,5 @@
 """Tables of a run's scores for the command line."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from fedbcs_monai.cli.console import Entry, Quiet
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import cases_in, mean_sd
-from fedbcs_monai.runs.writer import read_json
+from fedbcs_monai.runs.reader import read_scores, read_summary
 
 COLUMNS = ["site", "cases", "Dice %", "HD95 mm", "ASSD mm"]
 COVERED = "means over the cases of one training; one seed: the spread over seeds is not known"
@@ -16,12 +15,10 @@ COVERED = "means over the cases of one training; one seed: the spread over seeds
 
 def score_table(folder: Path, say: Quiet) -> None:
     """Say the test scores of a run's selected model at every site, also at those where no case was scored."""
-    with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["model"] == "selected"]
-    sites: dict[str, list[CaseScore]] = {site: [] for site in read_json(folder / "summary.json")["sites"]}
-    for row in rows:
-        numbers = [float(row[name] or math.nan) for name in CaseScore._fields[1:]]
-        sites.setdefault(row["site"], []).append(CaseScore(row["case"], *numbers))
+    sites: dict[str, list[CaseScore]] = {site: [] for site in read_summary(folder).sites}
+    for row in read_scores(folder):
+        if row.model == "selected":
+            sites.setdefault(row.site, []).append(row.score)
     say.note(COVERED)
     say.table("test scores of the selected model", COLUMNS, [summary(name, found) for name, found in sites.items()])
 

@@ -12,9 +12,9 @@ from fedbcs_monai.metrics.tables import Interval, average, mean_sd, paired_boots
 from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, name_rows, panels, whole_numbers
 from fedbcs_monai.report.groups import Arm, baseline
 from fedbcs_monai.report.prototypes import prototype_map
-from fedbcs_monai.report.runs import ADDED_UP, Run
 from fedbcs_monai.report.style import INK, RC, SOFT
 from fedbcs_monai.report.summary import Comparison, gain
+from fedbcs_monai.runs.reader import ADDED_UP, Run
 
 LOSSES = {
     "loss": "Total training loss",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedbcs_monai.metrics.tables import Score, Spread, average, case_means, mean_sd, site_means
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.style import COLOURS, DASHES
+from fedbcs_monai.runs.reader import Run
 
 REPEATS = {"seed", "fold", "output", "device", "threads", "workers"}
 """Settings in which repeats of one method may differ, wherever in the config they stand."""

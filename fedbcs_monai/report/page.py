@@ -10,12 +10,13 @@ from jinja2 import Environment
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.html import templates, write_html
 from fedbcs_monai.metrics.tables import Table
+from fedbcs_monai.report.comparable import check_comparable
 from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
-from fedbcs_monai.report.runs import Run, check_comparable, read_run, runs_in
 from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
 from fedbcs_monai.report.summary import Comparison, verdict
+from fedbcs_monai.runs.reader import Run, read_run, runs_in
 
 if TYPE_CHECKING:
     from fedbcs_monai.report.drawing import Drawing

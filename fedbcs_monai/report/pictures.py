@@ -10,8 +10,9 @@ from PIL import Image
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.html import embedded
 from fedbcs_monai.metrics.tables import text
-from fedbcs_monai.report.runs import Counts, Example, Run, read_examples
 from fedbcs_monai.report.summary import Comparison
+from fedbcs_monai.runs.reader import Example, Run, read_examples
+from fedbcs_monai.runs.schema import Counts
 
 EXAMPLES_PER_SITE = 3
 CARDS = 60  # what keeps a page of eleven methods and many nuclei below a few megabytes

@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from fedbcs_monai.report.drawing import Drawing, finished, legend, panels
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.style import COLOURS, INK, RC, SOFT
 from fedbcs_monai.report.summary import Comparison
 from fedbcs_monai.runs.prototypes import KeptPrototypes, read_kept_prototypes
+from fedbcs_monai.runs.reader import Run
 from fedbcs_monai.tensors import Tensors
 
 MARKERS = ("o", "^", "s", "D", "v", "P")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fedbcs_monai.metrics.tables import MISSING
 from fedbcs_monai.report.groups import Arm, differing, flat
-from fedbcs_monai.report.runs import Run
+from fedbcs_monai.runs.reader import Run
 
 OWN_COLUMNS = {"command", "started", "name"}
 

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from fedbcs_monai.metrics.tables import Column, Spread, Table, Value, mean_sd, site_means, text, worst_site
 from fedbcs_monai.report.groups import Arm, baseline
-from fedbcs_monai.report.runs import Run
 from fedbcs_monai.report.summary import Comparison, gain, seeds_said
+from fedbcs_monai.runs.reader import Run
 
 
 class Metric(NamedTuple):

@@ -20,7 +20,6 @@ from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.messages import Broadcast, Carry, State, Update
 from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.federated.traffic import class_vectors
-from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.runs.checkpoint import (
     Checkpoint,
     drop_checkpoints_after,
@@ -30,7 +29,19 @@ from fedbcs_monai.runs.checkpoint import (
 )
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
 from fedbcs_monai.runs.prototypes import FILE, write_prototypes
-from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment, read_json
+from fedbcs_monai.runs.reader import is_finished, read_environment, read_json
+from fedbcs_monai.runs.schema import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    SCORES,
+    SUMMARY,
+    BestOnTest,
+    Counts,
+    ModelScore,
+    Summary,
+)
+from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment
 from fedbcs_monai.settings import KEYS, Settings, keys_that, plain
 from fedbcs_monai.tensors import Tensors, under
 
@@ -64,7 +75,7 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.journal.folder / "checkpoints"
+        return self.journal.folder / CHECKPOINTS
 
     def rounds(self, aggregator: Aggregator, ask: Carry, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
         """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
@@ -100,9 +111,9 @@ class Run:
     def finish(
         self,
         method: str,
-        scores: Iterable[tuple[str, str, CaseScore]],
+        scores: Iterable[ModelScore],
         trained: Iterable[str],
-        counts: Mapping[str, Mapping[str, int]],
+        counts: Mapping[str, Counts],
         asked: Iterable[str],
     ) -> None:
         """Write ``scores.csv`` and ``summary.json``, which also says of each site in which rounds it did not train.
@@ -111,7 +122,7 @@ class Run:
 
         Args:
             method: what a run without a name goes by.
-            scores: (model, site, score) of every test case.
+            scores: of every test case.
             trained: the sites with training cases.
             counts: of every site, its cases in each part.
             asked: who was to train, also those that never answered.
@@ -123,21 +134,21 @@ class Run:
         took_part = {**{site: set[int]() for site in asked}, **self.journal.took_part()}
         missed = {site: sorted(every - rounds) for site, rounds in took_part.items()}
         never = {site for site, rounds in took_part.items() if not rounds}
-        self.journal.write_json(
-            "summary.json",
-            {
-                "name": self.settings.name or method,
-                "task": self.settings.task,
-                "rounds": self.point.state.round,
-                "selected_round": self.point.history["best"]["round"],
-                "best_on_test": {key: on_test[key] for key in ("round", "dice")} if on_test else None,
-                "unseen": sorted(set(counts) - (set(trained) - never)),
-                "absent": {site: rounds for site, rounds in sorted(missed.items()) if rounds},
-                "refused": self.journal.refusals(),
-                "seconds": self.point.history["seconds"],
-                "peak_bytes": peak_bytes(),
-                "sites": counts,
-            },
+        peak = peak_bytes()
+        self.journal.write_summary(
+            Summary(
+                name=self.settings.name or method,
+                task=self.settings.task,
+                rounds=self.point.state.round,
+                selected_round=self.point.history["best"]["round"],
+                best_on_test=BestOnTest(on_test["round"], on_test["dice"]) if on_test else None,
+                unseen=tuple(sorted(set(counts) - (set(trained) - never))),
+                absent={site: rounds for site, rounds in sorted(missed.items()) if rounds},
+                refused=self.journal.refusals(),
+                seconds=self.point.history["seconds"],
+                peak_bytes=math.nan if peak is None else peak,
+                sites=counts,
+            )
         )
 
     def close(self) -> None:
@@ -208,16 +219,16 @@ def open_run(
             resume = False
         if resume is not False:
             _same_run(folder, settings, resume)
-            point = _resumed(folder, read_checkpoint(folder / "checkpoints", None if resume is True else resume))
-            drop_checkpoints_after(folder / "checkpoints", point.state.round)
-            for result in ("summary.json", "scores.csv", FILE):  # of fewer rounds: until it has ended, the run has none
+            point = _resumed(folder, read_checkpoint(folder / CHECKPOINTS, None if resume is True else resume))
+            drop_checkpoints_after(folder / CHECKPOINTS, point.state.round)
+            for result in (SUMMARY, SCORES.file, FILE):  # of fewer rounds: until it has ended, the run has none
                 (folder / result).unlink(missing_ok=True)
         else:
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
         journal.write_config(plain(settings))
         cases = _cases(settings)
-        journal.write_json("environment.json", environment(device) | ({"cases": cases} if cases else {}))
+        journal.write_json(ENVIRONMENT, environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
     return Run(settings, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 
@@ -262,9 +273,9 @@ def changed_keys(folder: Path, settings: Settings) -> list[str]:
     A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
     """
     free = set(keys_that("resume"))
-    written = renamed(read_json(folder / "config.json"), str(folder), warn=False)
+    written = renamed(read_json(folder / CONFIG), str(folder), warn=False)
     before = settings_of({key: value for key, value in written.items() if key in KEYS})
-    then, cases = read_json(folder / "environment.json").get("cases"), _cases(settings)
+    then, cases = read_environment(folder).get("cases"), _cases(settings)
     if then and cases:
         free.add("sites")
     changed = [key for key in KEYS if key not in free and getattr(before, key) != getattr(settings, key)]
@@ -283,9 +294,9 @@ def _unbegun(folder: Path, settings: Settings) -> bool:
     Raises:
         UserError: it has another configuration.
     """
-    if newest_round(folder / "checkpoints") or (folder / "summary.json").is_file():
+    if newest_round(folder / CHECKPOINTS) or is_finished(folder):
         return False
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
         _same_run(folder, settings, True)
     return True
 
@@ -297,7 +308,7 @@ def _same_run(folder: Path, settings: Settings, resume: bool | int) -> None:
         raise UserError(
             f"{folder}: was run with other values of {', '.join(changed)}; resume with the same, or name another -o"
         )
-    at = newest_round(folder / "checkpoints") if resume is True else int(resume)
+    at = newest_round(folder / CHECKPOINTS) if resume is True else int(resume)
     if at > settings.rounds:
         raise UserError(
             f"{folder}: goes on after round {at}, and rounds is {settings.rounds}; ask for {at} or more, or name "

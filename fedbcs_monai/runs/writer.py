@@ -21,12 +21,28 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import check_folder_can_be, naming, sum_file, sweep, write_sum, write_whole
-from fedbcs_monai.metrics.cases import CaseScore, Example
+from fedbcs_monai.metrics.cases import Example
 from fedbcs_monai.names import checked_site_name
+from fedbcs_monai.runs.reader import whole_rows
+from fedbcs_monai.runs.schema import (
+    CHECKPOINTS,
+    CONFIG,
+    ENVIRONMENT,
+    EXAMPLES,
+    LOOKS,
+    REFUSED,
+    REPORT,
+    ROUNDS,
+    SCORES,
+    SITES,
+    SUMMARY,
+    TENSORBOARD,
+    ModelScore,
+    Summary,
+    Table,
+)
 
 PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-clust", "safetensors")
-ROUNDS = ("round", "site", "metric", "value")
-REFUSED = ("round", "task", "site", "reason")
 LOCK = ".lock"
 
 
@@ -43,24 +59,24 @@ class Journal:
     def __init__(self, folder: Path, since: int = 0) -> None:
         self.folder = folder
         self._rounds = self._reopened(since)
-        if (folder / "refused.csv").is_file():
-            self.write_table("refused.csv", REFUSED, [row for row in self._refused() if int(row[0]) <= since])
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=since + 1)
+        if (folder / REFUSED.file).is_file():
+            self.write_table(REFUSED, [row for row in self._refused() if int(row[0]) <= since])
+        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=since + 1)
 
     def log(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """Append a site's numbers of a round, and show them on TensorBoard."""
         writer = csv.writer(self._rounds)
-        with naming(self.folder / "rounds.csv"):
+        with naming(self.folder / ROUNDS.file):
             for metric, value in metrics.items():
                 writer.writerow([round, site, metric, repr(float(value))])
             self._rounds.flush()
-        with naming(self.folder / "tensorboard"):
+        with naming(self.folder / TENSORBOARD):
             for metric, value in metrics.items():
                 self._board.add_scalar(f"{metric}/{site}", value, round)
 
     def refuse(self, round: int, task: str, site: str, reason: str) -> None:
         """Append why something that a site sent was not believed."""
-        self.write_table("refused.csv", REFUSED, [*self._refused(), [round, task, site, reason]])
+        self.write_table(REFUSED, [*self._refused(), [round, task, site, reason]])
 
     def refusals(self) -> dict[str, dict[str, list[int]]]:
         """From a site to the reasons why it was not believed, each with its rounds."""
@@ -79,7 +95,7 @@ class Journal:
     def took_part(self) -> dict[str, set[int]]:
         """From a site to the rounds that it trained in."""
         rounds: dict[str, set[int]] = {}
-        for round, site, metric, _ in self._rows():
+        for round, site, metric, _ in whole_rows(self.folder, ROUNDS):
             if metric == "seconds":
                 rounds.setdefault(site, set()).add(int(round))
         return rounds
@@ -90,32 +106,35 @@ class Journal:
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write ``config.json``, and its SHA-256 beside it: a changed digit in it changes masks as weights do."""
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         sum_file(path).unlink(missing_ok=True)  # a run that is killed in between has none, and not that of another
         self.write_json(path.name, content)
         write_sum(path)
 
-    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Write a CSV file of the run."""
-        write_whole(self.folder / name, _csv([columns, *rows]))
+    def write_summary(self, summary: Summary) -> None:
+        """Write ``summary.json``, which says that the run has ended."""
+        self.write_json(SUMMARY, summary.plain())
 
-    def write_scores(self, scores: Iterable[tuple[str, str, CaseScore]]) -> None:
-        """Write ``scores.csv`` from (model, site, score)."""
-        rows = [(model, site, "test", *score) for model, site, score in scores]
-        write_whole(self.folder / "scores.csv", _csv([("model", "site", "split", *CaseScore._fields), *rows]))
+    def write_table(self, table: Table, rows: Iterable[Sequence[Any]]) -> None:
+        """Write a CSV file of the run."""
+        write_whole(self.folder / table.file, _csv([table.columns, *rows]))
+
+    def write_scores(self, scores: Iterable[ModelScore]) -> None:
+        """Write ``scores.csv``."""
+        self.write_table(SCORES, [(model, site, "test", *score) for model, site, score in scores])
 
     def write_examples(self, site: str, examples: Sequence[Example]) -> None:
         """Write ``examples/<site>_<n>.npz``; they hold pixels of cases, so they stay where the cases are."""
         for n, example in enumerate(examples):
             content = BytesIO()
             np.savez_compressed(content, **example._asdict())
-            write_whole(self.folder / "examples" / f"{checked_site_name(site)}_{n}.npz", content.getvalue())
+            write_whole(self.folder / EXAMPLES / f"{checked_site_name(site)}_{n}.npz", content.getvalue())
 
     def write_look(self, site: str, picture: Any) -> None:
         """Write ``looks/<site>.png``."""
         content = BytesIO()
         Image.fromarray(picture).save(content, "PNG")
-        write_whole(self.folder / "looks" / f"{checked_site_name(site)}.png", content.getvalue())
+        write_whole(self.folder / LOOKS / f"{checked_site_name(site)}.png", content.getvalue())
 
     def close(self) -> None:
         """Close what is open."""
@@ -124,40 +143,11 @@ class Journal:
 
     def _reopened(self, since: int) -> TextIO:
         """``rounds.csv`` with the rows of rounds up to ``since``, to append to."""
-        rows = [row for row in self._rows() if int(row[0]) <= since]
-        write_whole(self.folder / "rounds.csv", _csv([ROUNDS, *rows]))
-        return (self.folder / "rounds.csv").open("a", newline="", encoding="utf-8")
-
-    def _rows(self) -> list[list[str]]:
-        return _table(self.folder / "rounds.csv", ROUNDS)
+        self.write_table(ROUNDS, [row for row in whole_rows(self.folder, ROUNDS) if int(row[0]) <= since])
+        return (self.folder / ROUNDS.file).open("a", newline="", encoding="utf-8")
 
     def _refused(self) -> list[list[str]]:
-        return _table(self.folder / "refused.csv", REFUSED)
-
-
-def _table(path: Path, columns: Sequence[str]) -> list[list[str]]:
-    """Whole rows of a table that begins with a round; none if it is not there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.reader(file) if len(row) == len(columns) and row[0].isdigit()]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run.
-
-    Raises:
-        UserError: it is not there, cut off, or holds something else.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: the run stopped before it began. Run it again.") from None
-    except ValueError as error:
-        raise UserError(f"{path} cannot be read ({error}): it is cut off or damaged. Run it again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}. Run it again.")
-    return found
+        return whole_rows(self.folder, REFUSED)
 
 
 def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) -> None:
@@ -168,9 +158,9 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     """
     check_folder_can_be(folder)
     held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
-    if held and resume and not any((folder / name).is_file() for name in ("config.json", "rounds.csv", LOCK)):
+    if held and resume and not any((folder / name).is_file() for name in (CONFIG, ROUNDS.file, LOCK)):
         raise UserError(f"{folder}: holds something, but no run to go on with; name another -o")
-    if held and overwrite and not (folder / "rounds.csv").is_file():
+    if held and overwrite and not (folder / ROUNDS.file).is_file():
         raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
     if held and not resume and not overwrite:
         raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
@@ -233,19 +223,10 @@ def processor() -> str:
 
 
 def _is_ours(path: Path) -> bool:
-    names = (
-        "config.json",
-        "config.json.sha256",
-        "environment.json",
-        "rounds.csv",
-        "refused.csv",
-        "scores.csv",
-        "summary.json",
-        "report.html",
-    )
-    folders = ("checkpoints", "tensorboard", "examples", "looks", "sites")
     if len(path.parts) > 1:
-        return path.parts[0] in folders
+        return path.parts[0] in (CHECKPOINTS, TENSORBOARD, EXAMPLES, LOOKS, SITES)
+    tables = (ROUNDS.file, REFUSED.file, SCORES.file)
+    names = (CONFIG, sum_file(Path(CONFIG)).name, ENVIRONMENT, SUMMARY, REPORT, *tables)
     return path.name in names or path.suffix == ".safetensors"
 
 

@@ -30,6 +30,11 @@ def lines(capsys):
     return [json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines()]
 
 
+def summary_of(*sites):
+    cases = {"train": 4, "val": 1, "test": 2}
+    return {"name": "FedAvg", "rounds": 1, "selected_round": 1, "sites": dict.fromkeys(sites, cases)}
+
+
 def test_a_row_is_of_its_cases_and_of_what_is_defined():
     each = [CaseScore("a", 0.5, 4.0, math.nan, math.nan), CaseScore("b", 1.0, math.nan, math.nan, math.nan)]
     assert summary("Ash", each) == ["Ash", 2, 75.0, 4.0, None]
@@ -42,7 +47,7 @@ def test_scores_of_a_run_are_numbers_and_nulls_in_json_and_name_every_site(run, 
     rows = [("selected", "Alder", "test", "mean of 2", 0.5, "nan", "", "nan")]
     with (tmp_path / "scores.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("model", "site", "split", *CaseScore._fields), *rows])
-    (tmp_path / "summary.json").write_text(json.dumps({"sites": {"Alder": {}, "Birch": {}}}))
+    (tmp_path / "summary.json").write_text(json.dumps(summary_of("Alder", "Birch")))
     score_table(tmp_path, Lines())
     note, alder, birch = lines(capsys)
     assert note["text"] == COVERED

@@ -18,8 +18,8 @@ from fedbcs_monai.report.figures import (
     validation,
 )
 from fedbcs_monai.report.groups import group
-from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.summary import Comparison, gain
+from fedbcs_monai.runs.reader import read_run
 
 
 def compared(*folders):

@@ -1,7 +1,7 @@
 """Arms: which runs belong together, and what they are called."""
 
 from fedbcs_monai.report.groups import baseline, group
-from fedbcs_monai.report.runs import read_run
+from fedbcs_monai.runs.reader import read_run
 
 
 def arms_of(*folders):

@@ -6,9 +6,9 @@ import torch
 
 from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.prototypes import KEPT, SENT, dots_of, project, prototype_map
-from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.summary import Comparison
 from fedbcs_monai.runs.prototypes import KeptPrototypes, write_prototypes
+from fedbcs_monai.runs.reader import read_run
 
 
 def drawn(*folders):

@@ -3,9 +3,9 @@
 import pytest
 
 from fedbcs_monai.report.groups import group
-from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.scoreboard import result_tables, rounds_table
 from fedbcs_monai.report.summary import Comparison
+from fedbcs_monai.runs.reader import read_run
 
 
 def compare(*folders):

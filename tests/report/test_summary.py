@@ -6,8 +6,8 @@ import json
 import pytest
 
 from fedbcs_monai.report.groups import group
-from fedbcs_monai.report.runs import read_run
 from fedbcs_monai.report.summary import Comparison, verdict
+from fedbcs_monai.runs.reader import read_run
 
 
 def say(*folders):

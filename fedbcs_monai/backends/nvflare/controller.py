@@ -24,7 +24,6 @@ from fedbcs_monai.backends.nvflare.filters import objection_to_filters, reason_i
 from fedbcs_monai.backends.nvflare.layout import EXPERIMENT, RESULTS
 from fedbcs_monai.backends.nvflare.messages import model_of, update_in
 from fedbcs_monai.backends.nvflare.site_file import checked_run_id, read_site_file
-from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
@@ -40,6 +39,7 @@ from fedbcs_monai.ood.file import write_familiarity
 from fedbcs_monai.runs.loop import open_run
 from fedbcs_monai.runs.model_io import WEIGHTS, write_model
 from fedbcs_monai.runs.process import use_threads
+from fedbcs_monai.runs.schema import CHECKPOINTS, CROSS_SITE, Counts, ModelScore
 from fedbcs_monai.runs.setup import set_up_server
 from fedbcs_monai.runs.writer import copy_run
 from fedbcs_monai.tensors import write_tensors
@@ -93,7 +93,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self.cross_site = cross_site
         self.offload_mib = offload_mib
         self._clients: dict[str, str] = {}  # from a client to the site that it speaks for
-        self._counts: dict[str, dict[str, int]] = {}  # from a site to its cases in each part
+        self._counts: dict[str, Counts] = {}  # from a site to its cases in each part
         self._registered: set[str] = set()  # every client that has been there
         self._fetched: set[str] = set()  # clients that have fetched the question that is out
         self._absent: set[str] = set()  # clients that did not answer the last question that they were asked
@@ -122,7 +122,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         use_threads(settings)
         aggregator = set_up_server(settings)
         aggregator.least = self.min_responses
-        resume = any((folder / "checkpoints").glob("*.json"))
+        resume = any((folder / CHECKPOINTS).glob("*.json"))
         self._run = open_run(settings, aggregator.state, torch.device("cpu"), resume, _Log(self))
         aggregator.state = self._run.point.state
         aggregator.refused = self._run.refused
@@ -231,7 +231,8 @@ class FederatedController(ModelController):  # type: ignore[misc]
         there = [client for client in clients if not self._dead(client)]
         if task == "describe" or (task == "test" and not self._alone):
             return there
-        return [c for c in there if self._counts.get(self._clients.get(c, ""), {}).get("train", 1)]
+        known = {c: self._counts.get(self._clients.get(c, "")) for c in there}
+        return [c for c, counts in known.items() if counts is None or counts.train]
 
     @property
     def _selected(self) -> int:
@@ -244,11 +245,12 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._alone = aggregator.private >= aggregator.state.weights.keys()
         for update in aggregator.numbers(self._ask, Broadcast(aggregator.state.round, {}, {}, "describe")):
             self._count(update)
-        trained = sorted(site for site, counts in self._counts.items() if counts["train"])
+        trained = sorted(site for site, counts in self._counts.items() if counts.train)
         self._run.watch.note(f"training at {', '.join(trained)}")
 
     def _count(self, update: Update) -> None:
-        self._counts[update.site] = {part: int(update.metrics.get(f"{part}_cases", 0)) for part in PARTS}
+        told = (int(update.metrics.get(f"{part}_cases", 0)) for part in Counts._fields)
+        self._counts[update.site] = Counts(*told)
 
     def _test(self, aggregator: Aggregator) -> None:
         """Have every site score its test cases with the last and the selected model, and write the results."""
@@ -256,7 +258,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         folder = run.journal.folder
         write_model(folder, "last", state.weights, {})
         rounds = {"last": state.round, "selected": run.point.history["best"]["round"]}
-        rows: list[tuple[str, str, CaseScore]] = []
+        rows: list[ModelScore] = []
         answers: dict[int, Sequence[Update]] = {}
         for model, file in WEIGHTS.items():
             number = rounds[model]
@@ -265,8 +267,8 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 answers[number] = aggregator.numbers(self._ask, broadcast)
             for update in answers[number]:
                 self._count(update)
-                rows += [(model, update.site, score) for score in scores_in(update)]
-        trained = [site for site, counts in self._counts.items() if counts["train"]]
+                rows += [ModelScore(model, update.site, score) for score in scores_in(update)]
+        trained = [site for site, counts in self._counts.items() if counts.train]
         silent = {client for client in self._registered if client not in self._clients}
         run.finish(
             type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())), {*trained, *silent}
@@ -300,7 +302,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
             broadcast = Broadcast(aggregator.state.round, load_file(file), {}, "evaluate")
             for update in aggregator.numbers(self._ask, broadcast):
                 rows.append((file.stem, update.site, update.metrics.get("val_dice", math.nan)))
-        self._run.journal.write_table("cross_site.csv", ("model", "site", "val_dice"), rows)
+        self._run.journal.write_table(CROSS_SITE, rows)
 
     @property
     def _local(self) -> Path:

@@ -29,6 +29,7 @@ from nvflare.fuel.flare_api.flare_api import Session, new_secure_session
 from fedbcs_monai.backends.nvflare.layout import JOB, RECORD, RESULTS, STATISTICS, keep_tracked
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_whole
+from fedbcs_monai.runs.schema import ROUNDS
 from fedbcs_monai.runs.writer import check_folder
 
 REFUSALS = (
@@ -176,7 +177,7 @@ def download(folder: Path, patience_s: float = 30.0) -> Path:
     kit, jobs = _read(folder)
     with session(kit, patience_s) as server:
         fetched = Path(server.download_job_result(jobs[-1], str(folder / "download")))
-    runs, statistics = (next(fetched.rglob(name), None) for name in (f"{RESULTS}/rounds.csv", STATISTICS))
+    runs, statistics = (next(fetched.rglob(name), None) for name in (f"{RESULTS}/{ROUNDS.file}", STATISTICS))
     if runs is None and statistics is None:
         raise UserError(f"{fetched}: job {jobs[-1]} has left no run; its log is there, and says why")
     if runs:

@@ -1,10 +1,11 @@
-"""Runs: a run folder read back, checked once here and trusted afterwards."""
+"""Reader: a run folder read back, checked once here and trusted afterwards."""
 
 import csv
+import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,47 +16,15 @@ from numpy.typing import NDArray
 from fedbcs_monai.config import renamed
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.traffic import TRAFFIC
+from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import Score
-from fedbcs_monai.runs.writer import read_json
+from fedbcs_monai.runs.schema import CONFIG, ENVIRONMENT, EXAMPLES, ROUNDS, SCORES, SUMMARY, ModelScore, Summary, Table
 from fedbcs_monai.settings import check_classes
-
-METRICS = ("dice", "slice_dice", "hd95_mm", "assd_mm")
 
 ADDED_UP = {"seconds", *TRAFFIC}
 """What adds up when a site is asked more than once in a round."""
 
 Curves = Mapping[str, Mapping[str, Mapping[int, float]]]
-
-
-class Counts(NamedTuple):
-    """How many cases a site has in each part of its data."""
-
-    train: int
-    val: int
-    test: int
-
-
-class BestOnTest(NamedTuple):
-    """The round that scored best on the test cases themselves: an optimistic number, because it was chosen on them."""
-
-    round: int
-    dice: float
-
-
-class Summary(NamedTuple):
-    """What a finished run says of itself."""
-
-    name: str
-    task: str
-    rounds: int
-    selected_round: int
-    unseen: tuple[str, ...]
-    best_on_test: BestOnTest | None
-    seconds: float
-    peak_bytes: float
-    sites: dict[str, Counts]
-    absent: dict[str, list[int]]
-    refused: dict[str, dict[str, list[int]]]
 
 
 class Example(NamedTuple):
@@ -132,7 +101,7 @@ class Run:
         every = range(1, self.rounds_done + 1)
         missed = {site: [n for n in every if n not in rounds] for site, rounds in took_part.items()}
         known = self.summary.absent if self.summary else {}
-        return {site: rounds for site, rounds in {**missed, **known}.items() if rounds}
+        return {site: list(rounds) for site, rounds in {**missed, **known}.items() if rounds}
 
     @property
     def validation(self) -> float:
@@ -150,93 +119,111 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; without `summary.json` it is an unfinished run, which may lack scores and a last line."""
-    if not (folder / "config.json").is_file():
+    """Read a run folder; without `SUMMARY` it is an unfinished run, which may lack scores and a last line."""
+    if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} is not a run folder: it has no config.json. Name a folder that a training run wrote."
         )
-    config = renamed(read_json(folder / "config.json"), str(folder), warn=False)
+    config = renamed(read_json(folder / CONFIG), str(folder), warn=False)
     if not isinstance(config.get("method"), dict) or "_target_" not in config["method"]:
-        raise UserError(f"{folder / 'config.json'} names no method: expected method._target_. Is it from this package?")
-    check_classes(config.get("network_def"), config.get("classes"), f"{folder / 'config.json'}: ")
-    finished = (folder / "summary.json").is_file()
+        raise UserError(f"{folder / CONFIG} names no method: expected method._target_. Is it from this package?")
+    check_classes(config.get("network_def"), config.get("classes"), f"{folder / CONFIG}: ")
+    finished = is_finished(folder)
     return Run(
         folder=folder,
         config=config,
-        environment=read_json(folder / "environment.json"),
-        curves=_read_curves(folder / "rounds.csv", finished),
-        scores=_read_scores(folder / "scores.csv", finished),
-        summary=_read_summary(folder / "summary.json") if finished else None,
+        environment=read_environment(folder),
+        curves=_read_curves(folder, finished),
+        scores=_by_metric(read_scores(folder)),
+        summary=read_summary(folder) if finished else None,
     )
 
 
 def runs_in(folder: Path) -> list[Path]:
     """The run folders that a folder stands for: all in the folder of a benchmark, by name, else itself."""
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
         return [folder]
-    return sorted(path.parent for path in folder.glob("runs/*/config.json")) or [folder]
+    return sorted(path.parent for path in folder.glob(f"runs/*/{CONFIG}")) or [folder]
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs of other sites, held-out sites, test cases or tasks: their averages are not the same quantity."""
-    finished = [run for run in runs if run.summary]
-    for run in finished[1:]:
-        _same("the sites", finished[0], sorted(finished[0].sites), run, sorted(run.sites))
-        _same("the unseen sites", finished[0], sorted(finished[0].unseen), run, sorted(run.unseen))
-        _same("the task", finished[0], _task(finished[0]), run, _task(run))
-    tested: dict[tuple[str, int], tuple[Run, set[str]]] = {}
-    for run in finished:
-        for site, cases in run.tested.items():
-            first, known_cases = tested.setdefault((site, run.repeat[1]), (run, cases))
-            less, more = sorted(known_cases - cases)[:3], sorted(cases - known_cases)[:3]
-            _same(f"the test cases of {site}", first, less, run, more)
-    known = set((finished or runs)[0].sites)
-    for run in runs:
-        if not run.summary and known and run.sites and not set(run.sites) <= known:
-            _same("the sites", (finished or runs)[0], sorted(known), run, sorted(run.sites))
+def is_finished(folder: Path) -> bool:
+    """Whether a run has come to its end, at least once."""
+    return (folder / SUMMARY).is_file()
 
 
-def read_examples(run: Run) -> list[Example]:
-    """The example cases a run kept, by site and number."""
-    examples = [_read_example(path) for path in sorted((run.folder / "examples").glob("*_*.npz"))]
-    return sorted(examples, key=lambda example: (example.site, example.number))
+def read_summary(folder: Path) -> Summary:
+    """What a finished run says of itself.
 
-
-def _task(run: Run) -> list[str]:
-    return [run.summary.task] if run.summary else []
-
-
-def _same(what: str, first: Run, expected: list[str], run: Run, found: list[str]) -> None:
-    if expected != found:
-        raise UserError(
-            f"{run.folder} cannot stand beside {first.folder}: {what} differ "
-            f"({', '.join(found) or 'none'} against {', '.join(expected) or 'none'}). Report them separately."
-        )
-
-
-def _read_summary(path: Path) -> Summary:
-    found = read_json(path)
+    Raises:
+        UserError: it is not finished, or the file cannot be read.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise UserError(f"{path}: is not there; give the folder of a finished run")
     try:
-        best = found.get("best_on_test")
-        return Summary(
-            name=str(found["name"]),
-            task=str(found.get("task", "")),
-            rounds=int(found["rounds"]),
-            selected_round=int(found["selected_round"]),
-            unseen=tuple(found.get("unseen", ())),
-            best_on_test=BestOnTest(int(best["round"]), float(best["dice"])) if best else None,
-            seconds=float(found.get("seconds", math.nan)),
-            peak_bytes=float(math.nan if found.get("peak_bytes") is None else found["peak_bytes"]),
-            sites={site: Counts(of["train"], of["val"], of["test"]) for site, of in found["sites"].items()},
-            absent={site: list(rounds) for site, rounds in found.get("absent", {}).items()},
-            refused={site: dict(reasons) for site, reasons in found.get("refused", {}).items()},
-        )
+        return Summary.of(read_json(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is incomplete ({type(error).__name__}: {error}). Run it again.") from None
 
 
-def _read_rows(path: Path, columns: Sequence[str], finished: bool) -> Iterator[tuple[int, dict[str, str]]]:
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Versions, machine and command of a run."""
+    return read_json(folder / ENVIRONMENT)
+
+
+def read_scores(folder: Path) -> list[ModelScore]:
+    """The test scores of a run; a score that is not defined, or that an older version did not have, is NaN.
+
+    An unfinished run has none, or may lack its last line.
+
+    Raises:
+        UserError: the file, the line, and the way out.
+    """
+    path, scores = folder / SCORES.file, []
+    for line, row in _read_rows(folder, SCORES, SCORES.columns[:5], is_finished(folder)):
+        if row["split"] == "test":
+            numbers = (_number(row.get(name) or "nan", path, line) for name in CaseScore._fields[1:])
+            scores.append(ModelScore(row["model"], row["site"], CaseScore(row["case"], *numbers)))
+    return scores
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run.
+
+    Raises:
+        UserError: it is not there, cut off, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the run stopped before it began. Run it again.") from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read ({error}): it is cut off or damaged. Run it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} must hold a JSON object, got {type(found).__name__}. Run it again.")
+    return found
+
+
+def whole_rows(folder: Path, table: Table) -> list[list[str]]:
+    """The rows of a table that begins with a round, for the run that goes on with it: those that are whole."""
+    path = folder / table.file
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.reader(file) if len(row) == len(table.columns) and row[0].isdigit()]
+
+
+def read_examples(run: Run) -> list[Example]:
+    """The example cases a run kept, by site and number."""
+    examples = [_read_example(path) for path in sorted((run.folder / EXAMPLES).glob("*_*.npz"))]
+    return sorted(examples, key=lambda example: (example.site, example.number))
+
+
+def _read_rows(
+    folder: Path, table: Table, needed: Sequence[str], finished: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows with their line numbers; a last line cut off in writing is dropped while the run is unfinished."""
+    path = folder / table.file
     if not path.is_file():
         if finished:
             raise UserError(f"{path} is missing although the run is finished. Copy the whole run folder.")
@@ -247,7 +234,7 @@ def _read_rows(path: Path, columns: Sequence[str], finished: bool) -> Iterator[t
     if not text:
         return
     reader = csv.DictReader(text.splitlines())
-    lacking = [column for column in columns if column not in (reader.fieldnames or ())]
+    lacking = [column for column in needed if column not in (reader.fieldnames or ())]
     if lacking:
         raise UserError(f"{path} lacks the column {', '.join(lacking)}. Was it edited? Restore it or run again.")
     for row in reader:
@@ -256,22 +243,21 @@ def _read_rows(path: Path, columns: Sequence[str], finished: bool) -> Iterator[t
         yield reader.line_num, row
 
 
-def _read_curves(path: Path, finished: bool) -> Curves:
-    curves: dict[str, dict[str, dict[int, float]]] = {}
-    for line, row in _read_rows(path, ("round", "site", "metric", "value"), finished):
+def _read_curves(folder: Path, finished: bool) -> Curves:
+    path, curves = folder / ROUNDS.file, dict[str, dict[str, dict[int, float]]]()
+    for line, row in _read_rows(folder, ROUNDS, ROUNDS.columns, finished):
         of_site = curves.setdefault(row["metric"], {}).setdefault(row["site"], {})
         at, value = int(_number(row["round"], path, line)), _number(row["value"], path, line)
         of_site[at] = value + (of_site.get(at, 0.0) if row["metric"] in ADDED_UP else 0.0)
     return curves
 
 
-def _read_scores(path: Path, finished: bool) -> dict[tuple[str, str], list[Score]]:
+def _by_metric(rows: Iterable[ModelScore]) -> dict[tuple[str, str], list[Score]]:
+    """From (model, metric) to the scores of every case."""
     scores: dict[tuple[str, str], list[Score]] = {}
-    for line, row in _read_rows(path, ("model", "site", "split", "case", "dice"), finished):
-        for metric in METRICS:
-            if row["split"] == "test" and metric in row:
-                value = _number(row[metric], path, line) if row[metric] else math.nan
-                scores.setdefault((row["model"], metric), []).append(Score(row["site"], row["case"], value))
+    for model, site, score in rows:
+        for metric in CaseScore._fields[1:]:
+            scores.setdefault((model, metric), []).append(Score(site, score.case, getattr(score, metric)))
     return scores
 
 
