@@ -7,13 +7,13 @@ from fedbcs_monai.version import __version__
 
 if TYPE_CHECKING:
     from fedbcs_monai.backends.evaluate import evaluate
-    from fedbcs_monai.backends.local import train
     from fedbcs_monai.config import load_config
     from fedbcs_monai.federated.method import Method
     from fedbcs_monai.networks import Segmenter, build_segmenter
     from fedbcs_monai.networks.frequency import StyleRecalibration
     from fedbcs_monai.predict import Predictor
     from fedbcs_monai.report import write_report
+    from fedbcs_monai.training import train
 
 _HOMES = {
     "Method": "federated.method",
@@ -23,7 +23,7 @@ _HOMES = {
     "build_segmenter": "networks",
     "evaluate": "backends.evaluate",
     "load_config": "config",
-    "train": "backends.local",
+    "train": "training",
     "write_report": "report",
 }
 """Public names and where they live; each is imported when it is first asked for, because torch takes seconds."""

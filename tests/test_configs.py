@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedbcs_monai.benchmark.read_plan import NAMES as BENCHMARK_NAMES
-from fedbcs_monai.cli.train import overrides_of
+from fedbcs_monai.cli.overrides import overrides_of
 from fedbcs_monai.components import build
 from fedbcs_monai.config import find_config, load_config, read_yaml, shipped, value_of
 from fedbcs_monai.errors import UserError

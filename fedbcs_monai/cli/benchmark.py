@@ -1,110 +1,144 @@
 """``fedbcs benchmark``: train a suite, and write its tables and its page."""
 
 import math
-import sys
-from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fedbcs_monai.benchmark import (
-    Estimate,
-    Failure,
-    SuiteWatch,
-    check_jobs,
-    run_suite,
-    steps_a_round,
-    write_benchmark,
-)
-from fedbcs_monai.benchmark.plan import PlannedRun, Suite
-from fedbcs_monai.benchmark.read_plan import Choice, read_suite
-from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
-from fedbcs_monai.cli.console import Entry, Quiet, voice
-from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.data import Samples
+from cyclopts import Parameter
+
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Trust, Verbosity, folder_or
+from fedbcs_monai.cli.overrides import Overrides, overrides_of
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.files import check_folder_can_be
-from fedbcs_monai.report import duration
-from fedbcs_monai.runs.setup import require_all
+
+if TYPE_CHECKING:
+    from fedbcs_monai.benchmark import Failure
+    from fedbcs_monai.benchmark.plan import Suite
+    from fedbcs_monai.benchmark.read_plan import Choice
+    from fedbcs_monai.cli.console import Entry, QuietConsole
+    from fedbcs_monai.data import Samples
+
+Part = Literal["methods", "bounds", "ablation", "sweep", "style", "leave_one_out"]
 
 
-def run(options: Namespace) -> int:
-    """Train what is not finished, then write tables and page; 1 when a run failed."""
-    say = voice(options)
-    suite = read_suite(options.config, options.output or Path("runs") / Path(options.config).stem, choice_of(options))
-    if options.dry_run:
-        say_plan(suite, options.jobs, options.overwrite, say)
+def benchmark(
+    config: str,
+    /,
+    *overrides: Overrides,
+    output: Annotated[Path | None, OUTPUT] = None,
+    sites: Annotated[Sequence[str] | None, SEVERAL] = None,
+    tasks: Annotated[Sequence[str] | None, SEVERAL] = None,
+    methods: Annotated[Sequence[str] | None, SEVERAL] = None,
+    parts: Annotated[Sequence[Part] | None, SEVERAL] = None,
+    seeds: Annotated[Sequence[int] | None, SEVERAL] = None,
+    folds: Annotated[Sequence[int] | None, SEVERAL] = None,
+    leave_one_site_out: bool = False,
+    jobs: Annotated[int, Parameter(alias="-j")] = 1,
+    overwrite: bool = False,
+    tables_only: bool = False,
+    dry_run: bool = False,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> int:
+    """Train methods, seeds and folds, and write the paper's tables and a page; finished runs are kept.
+
+    Example: fedbcs benchmark benchmark_paper --sites nuclei=nuclei.json --methods fedavg fedbcs --rounds 50
+
+    Interrupted, every run leaves a checkpoint, and the same command resumes (without --overwrite).
+
+    Args:
+        config: a YAML file, or the name of a shipped benchmark, which lists trainings and what they are compared for
+        overrides: keys of a run, laid over every run
+        output: folder (default: runs/CONFIG)
+        sites: site list of each task, as TASK=FILE, or FILE where there is one task
+        tasks: only these tasks
+        methods: only these trainings, and no sweep
+        parts: only these tables
+        seeds: of every training
+        folds: of the site lists
+        leave_one_site_out: also train every method without each site in turn, and test it there
+        jobs: runs at once, each in a process of its own
+        overwrite: begin every run anew
+        tables_only: only tables and page, of the runs that are done
+        dry_run: list the runs and their work, and stop
+    """
+    from fedbcs_monai.benchmark import write_benchmark
+    from fedbcs_monai.benchmark.read_plan import read_suite
+    from fedbcs_monai.benchmark.status import stages_of
+    from fedbcs_monai.files import check_folder_can_be
+
+    console = verbosity.console()
+    choice = choice_of(overrides, sites, tasks, methods, parts, seeds, folds, leave_one_site_out, trust)
+    suite = read_suite(config, folder_or(output, config), choice)
+    if dry_run:
+        print_plan(suite, jobs, overwrite, console)
         return 0
     check_folder_can_be(suite.output)
-    failures: list[Failure] = []
-    if options.tables_only:
+    failures: Sequence[Failure] = ()
+    if tables_only:
         stages_of(suite)  # refuses runs of other settings
     else:
-        try:
-            with say.progress("benchmark") as progress:
-                watch = Saying(say, progress)
-                failures = run_suite(suite, jobs=options.jobs, overwrite=options.overwrite, watch=watch)
-        except KeyboardInterrupt:
-            again = "the same command, without --overwrite" if options.overwrite else "the same command"
-            say.result(f"interrupted; go on with {again}", folder=suite.output)
-            raise
+        failures = _run(suite, jobs, overwrite, console)
     for failure in failures:
-        print(f"fedbcs benchmark: {failure.run.name} failed: {failure.reason}; see {failure.log}", file=sys.stderr)
+        text = f"{failure.run.name} failed: {failure.reason}; see {failure.log}"
+        console.failure("benchmark", text, run=failure.run.name, reason=failure.reason, log=failure.log)
     for path in write_benchmark(suite) if len(failures) < len(suite.runs) else ():
-        say.result("wrote", path=path)
+        console.result("wrote", path=path)
     return 1 if failures else 0
 
 
-def choice_of(options: Namespace) -> Choice:
+def choice_of(
+    overrides: Sequence[str] = (),
+    sites: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    parts: Sequence[Part] | None = None,
+    seeds: Sequence[int] | None = None,
+    folds: Sequence[int] | None = None,
+    leave_one_site_out: bool = False,
+    trust: Sequence[str] = (),
+) -> "Choice":
     """What the options ask of the suite."""
-    named = [word.rpartition("=") for word in options.sites or ()]
-    sites = {task: Path(path) for task, _, path in named}
-    if len(sites) < len(named):
-        raise UserError(f"--sites {' '.join(options.sites)}: names one task's site list more than once; give it once")
-    left_out = options.leave_one_site_out or "leave_one_out" in (options.parts or ())
+    from fedbcs_monai.benchmark.read_plan import Choice
+
+    named = [word.rpartition("=") for word in sites or ()]
+    lists = {task: Path(path) for task, _, path in named}
+    if len(lists) < len(named):
+        raise UserError(f"--sites {' '.join(sites or ())}: names one task's site list more than once; give it once")
+    left_out = leave_one_site_out or "leave_one_out" in (parts or ())
     return Choice(
-        sites=sites,
-        tasks=options.tasks,
-        seeds=options.seeds,
-        folds=options.folds,
-        methods=options.methods,
-        parts=[*options.parts, *(["leave_one_out"] if left_out else [])] if options.parts else None,
+        sites=lists,
+        tasks=tasks,
+        seeds=seeds,
+        folds=folds,
+        methods=methods,
+        parts=[*parts, *(["leave_one_out"] if left_out else [])] if parts else None,
         leave_one_out=left_out,
-        overrides=overrides_of(options.overrides),
-        trust=options.trust,
+        overrides=overrides_of(overrides),
+        trust=trust,
     )
 
 
-class Saying(SuiteWatch):
-    """Says how a suite goes: a bar over all of it, and a line a run."""
+def _run(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") -> "Sequence[Failure]":
+    """Train what is not finished."""
+    from fedbcs_monai.benchmark import run_suite
+    from fedbcs_monai.cli.benchmark_progress import PrintedProgress
 
-    def __init__(self, say: Quiet, progress: Callable[[float, float], None]) -> None:
-        self.say, self.progress = say, progress
-
-    def begun(self, total: int, finished: int) -> None:
-        """So many runs, so many of them finished before."""
-        self.say.note(f"{total} runs, {finished} of them finished before")
-        self.progress(finished, total)
-
-    def started(self, run: PlannedRun, stage: Stage) -> None:
-        """A run starts."""
-        self.say.note(f"{run.name}: {'goes on' if stage is Stage.BEGUN else 'starts'}")
-
-    def moved(self, done: float, total: int) -> None:
-        """The bar."""
-        self.progress(done, total)
-
-    def finished(self, run: PlannedRun, seconds: float, done: int, total: int, left_s: float) -> None:
-        """A run is done."""
-        left = f"; about {duration(left_s)} left" if math.isfinite(left_s) and done < total else ""
-        self.say.note(f"{run.name}: done in {duration(seconds)}, {done} of {total}{left}")
-
-    def failed(self, failure: Failure) -> None:
-        """A run has failed."""
-        self.say.note(f"{failure.run.name}: failed")
+    try:
+        with console.progress("benchmark") as progress:
+            return run_suite(suite, jobs=jobs, overwrite=overwrite, watch=PrintedProgress(console, progress))
+    except KeyboardInterrupt:
+        console.interrupted(suite.output, "the same command" + (", without --overwrite" if overwrite else ""))
+        raise
 
 
-def say_plan(suite: Suite, jobs: int, overwrite: bool, say: Quiet) -> None:
+def print_plan(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
     """Every run with its stage and its steps, and what is known of the time."""
+    from fedbcs_monai.benchmark import Estimate, check_jobs, steps_a_round
+    from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
+    from fedbcs_monai.report import duration
+    from fedbcs_monai.runs.setup import require_all
+
     check_jobs(jobs)
     known: dict[str, list[Samples]] = {}
     estimate = Estimate()
@@ -120,8 +154,11 @@ def say_plan(suite: Suite, jobs: int, overwrite: bool, say: Quiet) -> None:
         else:
             waiting.append(planned)
             steps += work
-    say.table("runs", ["run", "stage", "rounds", "optimizer steps"], rows)
-    say.result("to run", runs=f"{len(waiting)} of {len(rows)} runs", steps=f"{steps:,} optimizer steps at most")
+    columns = {"run": "run", "stage": "stage", "rounds": "rounds", "optimizer_steps": "optimizer steps"}
+    console.table("runs", "runs", columns, rows)
+    text = f"{len(waiting)} of {len(rows)} runs, {steps:,} optimizer steps at most"
+    console.result("to_run", text, runs=len(waiting), of=len(rows), optimizer_steps=steps)
     left_s = estimate.left(waiting, {}, jobs)
-    say.result("time", left=f"about {duration(left_s)}" if math.isfinite(left_s) else "not known before a run is done")
-    say.result("would write", folder=suite.output)
+    text = f"about {duration(left_s)}" if math.isfinite(left_s) else "not known before a run is done"
+    console.result("time", text, left_s=left_s)
+    console.result("would_write", folder=suite.output)

@@ -1,26 +1,53 @@
 """``fedbcs bundle``: a finished run to a MONAI bundle."""
 
-from argparse import Namespace
+from pathlib import Path
+from typing import Annotated
 
-from fedbcs_monai.bundle import write_bundle
-from fedbcs_monai.cli.console import voice
-from fedbcs_monai.config import read_config
+from cyclopts import Parameter
+
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, Model, Trust, Verbosity
 
 
-def run(options: Namespace) -> None:
-    """Write the bundle, and say where it is and how well its exports agree."""
-    say = voice(options)
-    say.note("writing the bundle; its exports are computed beside the network, which takes a minute")
+def bundle(
+    run: Path,
+    /,
+    *,
+    output: Annotated[Path, OUTPUT],
+    zipped: Annotated[bool, Parameter(name="--zip")] = False,
+    model: Model = "selected",
+    site: str | None = None,
+    about: Path | None = None,
+    overwrite: bool = False,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Make a MONAI bundle of a finished run: weights, TorchScript, ONNX, workflows and model card.
+
+    Args:
+        run: run folder
+        output: folder; its name is the bundle's
+        zipped: write OUTPUT.zip with the folder inside, instead of the folder
+        model: selected on validation cases, or the last round's
+        site: the network as this site uses it, where sites keep parts of it
+        about: JSON or YAML laid over the bundle's metadata: authors, copyright, data_source, intended_use, ...
+        overwrite: replace the bundle that is there
+    """
+    from fedbcs_monai.bundle import write_bundle
+    from fedbcs_monai.config import read_config
+
+    console = verbosity.console()
+    console.note("writing the bundle; computing its exports beside the network takes a minute")
     path, differences = write_bundle(
-        options.run,
-        options.output,
-        which=options.which,
-        site=options.site,
-        trust=options.trust,
-        about=read_config(options.about) if options.about else None,
-        overwrite=options.overwrite,
-        zipped=options.zip,
+        run,
+        output,
+        which=model,
+        site=site,
+        trust=trust,
+        about=read_config(about) if about else None,
+        overwrite=overwrite,
+        zipped=zipped,
     )
     for name, difference in differences._asdict().items():
-        say.result(f"{name} differs from the network by at most", difference=f"{difference:.1e}")
-    say.result("bundle", path=path)
+        text = f"{name} differs from the network by at most {difference:.1e}"
+        console.result("export", text, name=name, max_difference=difference)
+    console.result("bundle", path=path)

@@ -1,42 +1,49 @@
-"""Voice: progress and results as lines and bars, as JSON, or not at all."""
+"""Console: results and progress for people, as JSON records, or not at all; and where log records go."""
 
 import json
+import logging
 import math
 import sys
-from argparse import Namespace
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from fedbcs_monai.cli.refused import OUTPUT
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.files import naming
+from fedbcs_monai.progress import VERBATIM, RichProgress
 
 Entry = str | int | float | None
 """Of a table: a number is one in JSON too, None is a value that is not defined."""
 
 
-class Quiet(Watch):
-    """Says nothing."""
+class QuietConsole(Watch):
+    """Prints nothing but failures."""
 
-    def result(self, what: str, **values: Any) -> None:
-        """The result of a command."""
+    def result(self, event: str, text: str = "", /, **values: Any) -> None:
+        """The result of a command: a text for people, which the values make if there is none, and typed values."""
 
-    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
-        """A table of results."""
+    def event(self, event: str, text: str, /, **values: Any) -> None:
+        """What happens on the way: a text for people, and typed values."""
+
+    def table(self, event: str, title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Entry]]) -> None:
+        """A table of results; columns are keys with their units, such as ``hd95_mm``, and headings."""
+
+    def warning(self, text: str, **values: Any) -> None:
+        """What the user should look at."""
+
+    def failure(self, command: str, text: str, **values: Any) -> None:
+        """What went wrong: one line on standard error, however quiet."""
+        print(f"fedbcs {command}: {text}", file=sys.stderr)
+
+    def interrupted(self, folder: str | Path, again: str) -> None:
+        """Where the work was left, and how to resume it."""
+        self.result("interrupted", f"{folder}; resume with {again}", folder=folder, resume=again)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
@@ -44,22 +51,35 @@ class Quiet(Watch):
         yield lambda done, total: None
 
 
-class Lines(Quiet):
-    """One JSON object a line on standard output."""
+class JsonConsole(QuietConsole):
+    """One JSON object per line on standard output: ``event``, and values as numbers, text, lists and nulls."""
 
-    def result(self, what: str, **values: Any) -> None:
-        """A line with ``event`` and the values; a number that is not finite is null."""
+    def result(self, event: str, text: str = "", /, **values: Any) -> None:
+        """A record of the values; a number that is not finite is null."""
         with naming(Path(OUTPUT)):
-            print(json.dumps(_finite({"event": what, **values}), default=str, allow_nan=False), flush=True)
+            print(json.dumps(_finite({"event": event, **values}), default=str, allow_nan=False), flush=True)
 
-    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
-        """One line a row."""
+    def event(self, event: str, text: str, /, **values: Any) -> None:
+        """A record of the values."""
+        self.result(event, **values)
+
+    def table(self, event: str, title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Entry]]) -> None:
+        """One record per row."""
         for row in rows:
-            self.result(title, **dict(zip(columns, row, strict=True)))
+            self.result(event, **dict(zip(columns, row, strict=True)))
 
     def note(self, text: str) -> None:
-        """A note."""
+        """A record."""
         self.result("note", text=text)
+
+    def warning(self, text: str, **values: Any) -> None:
+        """A record."""
+        self.result("warning", text=text, **values)
+
+    def failure(self, command: str, text: str, **values: Any) -> None:
+        """A record, and a line on standard error."""
+        super().failure(command, text)
+        self.result("failure", command=command, text=text, **values)
 
     def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Training begins."""
@@ -71,108 +91,76 @@ class Lines(Quiet):
 
     def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
         """Validation Dice of every site."""
-        self.result("evaluated", round=round, val_dice=dict(scores))
-
-
-_VERBATIM: Mapping[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-"""Consoles print names and paths as they are, though rich would read ``[old]`` as a style and ``:smile:`` as a face."""
-
-
-def _named_bar() -> tuple[TextColumn, BarColumn]:
-    """The columns of a bar with its name before it, as it is."""
-    return TextColumn("{task.description}", markup=False), BarColumn()
+        self.result("evaluated", round=round, val_dice_percent={site: 100 * dice for site, dice in scores.items()})
 
 
 class _Console(Console):
-    """A console that does not end the process when nobody reads it: the command line says so."""
+    """A console that does not end the process when nobody reads it: the command line reports it."""
 
     def on_broken_pipe(self) -> None:
         """Pass on what rich has caught."""
         raise
 
 
-class Bars(Quiet):
-    """Bars with time remaining on a terminal, plain lines elsewhere."""
+class RichConsole(RichProgress, QuietConsole):
+    """Results on standard output; progress and notes on standard error."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, **_VERBATIM)
-        self.out = _Console(soft_wrap=True, **_VERBATIM)
-        self.bars = Progress(
-            *_named_bar(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self.losses: dict[str, float] = {}
-        self.steps: Mapping[str, int] = {}
+        super().__init__()
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        self.out = _Console(soft_wrap=True, **VERBATIM)
 
-    def result(self, what: str, **values: Any) -> None:
-        """``what: value`` on standard output."""
+    def result(self, event: str, text: str = "", /, **values: Any) -> None:
+        """``event: text`` on standard output."""
+        shown = text or ", ".join(str(value) for value in values.values())
         with naming(Path(OUTPUT)):
-            self.out.print(f"{what}: {', '.join(str(value) for value in values.values())}")
+            self.out.print(f"{event.replace('_', ' ')}: {shown}")
 
-    def table(self, title: str, columns: list[str], rows: Sequence[Sequence[Entry]]) -> None:
+    def event(self, event: str, text: str, /, **values: Any) -> None:
+        """A dim line."""
+        self.note(text)
+
+    def table(self, event: str, title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Entry]]) -> None:
         """A table on standard output."""
         table = Table(title=title, title_justify="left")
-        for n, column in enumerate(columns):
-            table.add_column(column, justify="right" if n else "left", overflow="fold")
+        for n, heading in enumerate(columns.values()):
+            table.add_column(heading, justify="right" if n else "left", overflow="fold")
         for row in rows:
             table.add_row(*map(_printed, row))
         with naming(Path(OUTPUT)):
             self.out.print(table)
 
-    @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
-        """A bar on a terminal."""
-        columns = (*_named_bar(), TaskProgressColumn(), TimeRemainingColumn())  # rich's own
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+    def warning(self, text: str, **values: Any) -> None:
+        """A yellow line."""
+        self.console.print(text, style="yellow", soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """A dim line."""
-        self.console.print(text, style="dim", soft_wrap=True)
 
-    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
-        """Open the bars."""
-        self.note(
-            f"{len(steps)} sites, {sum(steps.values())} steps a round, rounds {done + 1} to {rounds}, in {folder}"
-        )
-        self.steps = steps
-        self.rounds = self.bars.add_task("rounds", total=rounds, completed=done)
-        self.site = self.bars.add_task("", total=None)
-        self.bars.start()
+def open_console(quiet: bool = False, json: bool = False, verbose: int = 0) -> QuietConsole:
+    """The console that the options ask for; warnings and log records of the package go through it from here on.
 
-    def stepped(self, site: str, steps: int) -> None:
-        """Move the site's bar."""
-        self.bars.update(self.site, description=site, total=self.steps[site], completed=steps)
+    Args:
+        quiet: print nothing but failures.
+        json: print records.
+        verbose: 1 logs what happens (INFO), 2 every step of it (DEBUG).
+    """
+    console = QuietConsole() if quiet else JsonConsole() if json else RichConsole()
+    logger = logging.getLogger("fedbcs_monai")
+    logger.setLevel(logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    logger.handlers = [_StandardError()]
+    for library in ("monai", "tifffile"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # libraries speak of themselves to users who cannot change them
+    warnings.filterwarnings("default", module="fedbcs_monai")
+    warnings.showwarning = lambda message, *_, **__: console.warning(f"warning: {message}")
+    return console
 
-    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
-        """Move the rounds' bar with the last site; say the losses."""
-        self.losses[site] = metrics.get("loss", float("nan"))
-        if len(self.losses) < len(self.steps):
-            return
-        loss = sum(self.losses.values()) / len(self.losses)
-        terms = ", ".join(f"{name} {metrics[name]:.3f}" for name in ("contrast", "consistency") if name in metrics)
-        self.bars.update(self.rounds, completed=round, description=f"round {round}, loss {loss:.3f}")
-        if not self.console.is_terminal:
-            self.console.print(f"round {round}: loss {loss:.3f}{', ' + terms if terms else ''}")
-        self.losses = {}
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
-        """A line with the validation Dice of every site."""
-        sites = "  ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items())
-        known = [dice for dice in scores.values() if dice == dice]
-        mean = f"  mean {100 * sum(known) / len(known):.1f}" if known else ""
-        self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", soft_wrap=True)
+class _StandardError(logging.Handler):
+    """A line on what is standard error at the time."""
 
-    def finished(self) -> None:
-        """Close the bars."""
-        self.bars.stop()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it."""
+        print(f"{record.levelname.lower()} {record.name}: {record.getMessage()}", file=sys.stderr)
 
 
 def _finite(value: Any) -> Any:
@@ -188,13 +176,3 @@ def _printed(entry: Entry) -> str:
     if entry is None:
         return "-"
     return f"{entry:.1f}" if isinstance(entry, float) else f"{entry:,}" if isinstance(entry, int) else entry
-
-
-def voice(options: Namespace) -> Quiet:
-    """The voice that the options ask for."""
-    if options.quiet:
-        return Quiet()
-    if options.json:
-        return Lines()
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    return Bars()

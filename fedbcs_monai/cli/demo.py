@@ -1,25 +1,18 @@
-"""``fedbcs demo``: made-up sites, FedAvg against FedBCS, and a report."""
+"""``fedbcs demo``: synthetic sites, FedAvg and FedBCS, and a report."""
 
 import shlex
 import time
-from argparse import Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fedbcs_monai.backends.local import train
-from fedbcs_monai.cli.console import Quiet, voice
-from fedbcs_monai.config import load_config
-from fedbcs_monai.data.prepare import list_sites
-from fedbcs_monai.data.sites import write_sites
-from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, Device, Verbosity
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.files import check_folder_can_be
-from fedbcs_monai.report import write_report
-from fedbcs_monai.settings import Settings
+
+if TYPE_CHECKING:
+    from fedbcs_monai.cli.console import QuietConsole
 
 CASES = {"nuclei": 24, "prostate": 10}
-"""Made-up cases a site."""
+"""Synthetic cases per site."""
 
 FEDBCS = {
     "method": "FedBCS",
@@ -33,52 +26,72 @@ FEDBCS = {
 IMAGES = {"nuclei": "images/case_000.png", "prostate": "images/case_000.nii.gz"}
 
 
-def run(options: Namespace) -> None:
-    """Make up sites, train twice, write the page."""
-    say = voice(options)
-    folder = options.output or Path(f"fedbcs-demo-{options.task}")
+def demo(
+    *,
+    task: Literal["nuclei", "prostate"] = "prostate",
+    output: Annotated[Path | None, OUTPUT] = None,
+    seed: int = 0,
+    rounds: int | None = None,
+    device: Device = "auto",
+    overwrite: bool = False,
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Compare FedAvg and FedBCS on synthetic sites: no data needed, some five minutes on two cores.
+
+    Args:
+        task: what the synthetic images show
+        output: folder (default: fedbcs-demo-TASK)
+        seed: of the images and the training
+        rounds: federated rounds (default: what fits five minutes)
+        overwrite: replace an earlier demo in the folder
+    """
+    from fedbcs_monai.backends.local import train
+    from fedbcs_monai.config import load_config
+    from fedbcs_monai.files import check_folder_can_be
+    from fedbcs_monai.report import write_report
+
+    console = verbosity.console()
+    folder = output or Path(f"fedbcs-demo-{task}")
     check_folder_can_be(folder)
-    if folder.exists() and any(folder.iterdir()) and not options.overwrite:
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"{folder}: is not empty; replace an earlier demo with --overwrite, or name another -o")
     started = time.perf_counter()
-    sites = make_sites(folder / "data", options.task, options.seed, say)
+    listed = make_sites(folder / "data", task, seed, console)
+    given = {"seed": seed, "device": device, "sites": str(listed), **({} if rounds is None else {"rounds": rounds})}
     runs = []
     for name, overrides in {"FedAvg": {}, "FedBCS": FEDBCS}.items():
-        say.note(f"training {name}")
-        config = demo_config(options, {**overrides, "sites": str(sites), "output": str(folder / name.lower())})
-        runs.append(train(config, overwrite=True, watch=say))
+        console.note(f"training {name}")
+        config = load_config(f"demo_{task}", {**given, **overrides, "output": str(folder / name.lower())})
+        runs.append(train(config, overwrite=True, watch=console))
     page = write_report(
         runs,
         folder / "report.html",
-        title=f"FedBCS demo: made-up {options.task} at five hospitals",
-        commands=next_commands(folder, options.task),
-        notes=[
-            "These images are made up by a program; no patient is shown, and no figure here says anything about one."
-        ],
+        title=f"FedBCS demo: synthetic {task} at five hospitals",
+        commands=next_commands(folder, task),
+        notes=["These images are synthetic; no patient is shown, and no figure here says anything about one."],
     )
-    say.note(f"done in {(time.perf_counter() - started) / 60:.1f} minutes")
-    say.result("report", path=page)
+    seconds = time.perf_counter() - started
+    console.result("done", f"in {seconds / 60:.1f} minutes", seconds=seconds)
+    console.result("report", path=page)
 
 
-def make_sites(folder: Path, task: str, seed: int, say: Quiet) -> Path:
-    """Made-up images of five sites, one of them never trained on, and their site list."""
-    say.note(f"making up {CASES[task]} cases for each of five sites")
-    synthesise(folder, task, cases=CASES[task], seed=seed, progress=say.note)
+def make_sites(folder: Path, task: str, seed: int, console: "QuietConsole") -> Path:
+    """Synthetic images of five sites, one of them never trained on, and their site list."""
+    from fedbcs_monai.data.prepare import list_sites
+    from fedbcs_monai.data.sites import write_sites
+    from fedbcs_monai.demo.synthetic import UNSEEN, synthesise
+
+    console.note(f"synthesising {CASES[task]} cases for each of five sites")
+    synthesise(folder, task, cases=CASES[task], seed=seed, progress=console.note)
     path = folder / "sites.json"
     write_sites(path, list_sites(folder, unseen=[UNSEEN], seed=seed), task)
     return path
 
 
-def demo_config(options: Namespace, overrides: Mapping[str, Any]) -> Settings:
-    """The demo's configuration under the options."""
-    given = {"seed": options.seed, "device": options.device, **overrides}
-    if options.rounds is not None:
-        given["rounds"] = options.rounds
-    return load_config(f"demo_{options.task}", given)
-
-
 def next_commands(folder: Path, task: str) -> list[tuple[str, str]]:
     """What to do next, and the commands that do it."""
+    from fedbcs_monai.demo.synthetic import UNSEEN
+
     where = shlex.quote(str(folder))
     return [
         ("Segment an image with the trained model",

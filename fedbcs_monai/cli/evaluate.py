@@ -1,41 +1,62 @@
 """``fedbcs evaluate``: score a run on a site list."""
 
 import csv
-from argparse import Namespace
 from io import StringIO
+from pathlib import Path
+from typing import Annotated, Literal
 
-from fedbcs_monai.backends.evaluate import evaluate
-from fedbcs_monai.cli.console import voice
-from fedbcs_monai.cli.scores import COLUMNS, COVERED, summary
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, Device, Model, Trust, Verbosity
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.files import check_file_can_be, write_whole
-from fedbcs_monai.metrics.cases import CaseScore
 
 
-def run(options: Namespace) -> None:
-    """Score, say a table, and write every case's scores where asked."""
-    say = voice(options)
-    if options.output is not None:
-        check_file_can_be(options.output)
-        if options.output.exists() and not options.overwrite:
-            raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
+def evaluate(
+    run: Path,
+    /,
+    *,
+    sites: Path | None = None,
+    part: Literal["train", "val", "test"] = "test",
+    fold: int | None = None,
+    model: Model = "selected",
+    site: str | None = None,
+    output: Annotated[Path | None, OUTPUT] = None,
+    device: Device = "auto",
+    overwrite: bool = False,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Score a trained run on the cases of a site list, on their own grids.
+
+    Args:
+        run: run folder
+        sites: site list (default: the run's own)
+        part: which cases
+        fold: fold of the site list (default: the run's own)
+        model: selected on validation cases, or the last round's
+        site: score every site with what site NAME keeps of the network to itself, as with FedBN or LocalOnly
+            (default: each site with what it keeps itself, others with the global network)
+        output: also write every case's scores to this CSV
+        overwrite: replace the CSV
+    """
+    from fedbcs_monai.backends.evaluate import evaluate
+    from fedbcs_monai.cli.scores import COLUMNS, COVERED, summary
+    from fedbcs_monai.files import check_file_can_be, write_whole
+    from fedbcs_monai.metrics.cases import CaseScore
+
+    console = verbosity.console()
+    if output is not None:
+        check_file_can_be(output)
+        if output.exists() and not overwrite:
+            raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
     scores = evaluate(
-        options.run,
-        sites=options.sites,
-        part=options.part,
-        fold=options.fold,
-        model=options.model,
-        device=options.device,
-        at=options.site,
-        watch=say,
-        trust=options.trust,
+        run, sites=sites, part=part, fold=fold, model=model, device=device, at=site, watch=console, trust=trust
     )
-    say.note(COVERED)
-    say.table(f"{options.part} scores", COLUMNS, [summary(name, found) for name, found in scores.items()])
-    if options.output is not None:
+    console.note(COVERED)
+    rows = [summary(name, found) for name, found in scores.items()]
+    console.table("scores", f"{part} scores", COLUMNS, rows)
+    if output is not None:
         content = StringIO()
         writer = csv.writer(content)
         writer.writerow(["site", *CaseScore._fields])
         writer.writerows([name, *score] for name, found in scores.items() for score in found)
-        write_whole(options.output, content.getvalue().encode())
-        say.result("scores", path=options.output)
+        write_whole(output, content.getvalue().encode())
+        console.result("written", path=output)

@@ -2,131 +2,299 @@
 
 import shutil
 import tempfile
-from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fedbcs_monai.backends.nvflare.layout import STATISTICS
-from fedbcs_monai.cli.console import Quiet, voice
-from fedbcs_monai.cli.scores import score_table
-from fedbcs_monai.cli.train import overrides_of
-from fedbcs_monai.config import load_config
+from cyclopts import App, Parameter
+
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Trust, Verbosity, folder_or
+from fedbcs_monai.cli.overrides import Overrides, overrides_of
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.files import check_file_can_be, check_folder_can_be
-from fedbcs_monai.report import write_report
-from fedbcs_monai.runs.reader import is_finished
 
-try:
-    from fedbcs_monai.backends.nvflare import submission
-    from fedbcs_monai.backends.nvflare.environments import write_project
-    from fedbcs_monai.backends.nvflare.policy import write_policy
-    from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe, StatisticsRecipe
-    from fedbcs_monai.backends.nvflare.simulator import simulate, simulate_statistics
-except ModuleNotFoundError as missing:
-    raise UserError(f"NVFlare is not installed ({missing}): pip install 'fedbcs-monai[flare]'") from None
+if TYPE_CHECKING:
+    from fedbcs_monai.cli.console import QuietConsole
 
-
-def run(options: Namespace) -> None:
-    """Do what the action says."""
-    if options.overrides and options.action not in ("simulate", "export"):
-        raise UserError(f"unrecognized arguments: {' '.join(options.overrides)}")
-    {
-        "simulate": _simulate,
-        "export": _export,
-        "submit": _submit,
-        "status": _status,
-        "abort": _abort,
-        "download": _download,
-        "resume": _resume,
-        "site-policy": _site_policy,
-        "project": _project,
-    }[options.action](options, voice(options))
+app = App(
+    name="flare",
+    help=(
+        "Run a federation with NVFlare: simulate it, or export, submit, watch, fetch and resume a job.\n\n"
+        "`fedbcs flare ACTION --help` explains an action; docs/how-to/nvflare.md walks through a consortium."
+    ),
+)
 
 
-def recipe_options(options: Namespace) -> dict[str, Any]:
-    """Arguments of the recipe that were given."""
-    names = ("min_responses", "round_timeout_s", "wait_s", "restarts", "cross_site", "offload_mib", "poll_s", "track")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.statistics and given.keys() - {"min_responses", "wait_s"}:
-        raise UserError("--statistics trains nothing: of the job's options it has --min-responses and --wait-s")
-    return given
+@Parameter(name="*")
+@dataclass(frozen=True)
+class JobOptions:
+    """What a job asks of its sites."""
+
+    statistics: bool = False
+    """of the sites' cases, instead of a training"""
+
+    min_responses: int | None = None
+    """sites that must answer (default: 2)"""
+
+    round_timeout_s: int | None = None
+    """longest time for an answer, in seconds (default: 7200)"""
+
+    wait_s: int | None = None
+    """seconds to wait for the others then (default: 600)"""
+
+    restarts: int | None = None
+    """of a killed trainer, per question (default: 3)"""
+
+    cross_site: bool = False
+    """sites test each other's networks"""
+
+    offload_mib: int | None = None
+    """updates of this size wait on disk, in MiB (default: 256)"""
+
+    poll_s: float | None = None
+    """seconds between two times that a site asks for work (default: 0.2)"""
+
+    track: Annotated[Sequence[Literal["tensorboard", "mlflow"]] | None, SEVERAL] = None
+    """with NVFlare's own trackers"""
+
+    def given(self) -> dict[str, Any]:
+        """Arguments of the recipe that were given."""
+        unset: tuple[Any, ...] = (None, False)
+        given = {name: value for name, value in asdict(self).items() if name != "statistics" and value not in unset}
+        if self.statistics and given.keys() - {"min_responses", "wait_s"}:
+            raise UserError("--statistics trains nothing: of the job's options it has --min-responses and --wait-s")
+        return given
 
 
-def _simulate(options: Namespace, say: Quiet) -> None:
-    overrides = overrides_of(options.overrides)
-    output = options.output or Path("runs") / Path(options.config).stem
-    config = load_config(options.config, {**overrides, "output": str(output)}, options.trust)
-    how = {"overwrite": options.overwrite, "log": "error" if options.quiet or options.json else "concise"}
-    if options.statistics:
-        say.result("statistics", path=simulate_statistics(config, **how, **recipe_options(options)))
+NO_OPTIONS = JobOptions()
+
+
+@contextmanager
+def _nvflare() -> Iterator[None]:
+    """Name the extra where NVFlare is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise UserError(f"NVFlare is not installed ({missing}): pip install 'fedbcs-monai[flare]'") from None
+
+
+@app.command
+def simulate(
+    config: str,
+    /,
+    *overrides: Overrides,
+    output: Annotated[Path | None, OUTPUT] = None,
+    overwrite: bool = False,
+    job: JobOptions = NO_OPTIONS,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Train in NVFlare's simulator, every site in processes of its own.
+
+    Args:
+        config: as for `fedbcs train`
+        overrides: keys of the configuration
+        output: run folder (default: runs/CONFIG)
+        overwrite: replace the run in the folder
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare.simulator import simulate, simulate_statistics
+    from fedbcs_monai.config import load_config
+
+    console = verbosity.console()
+    given = {**overrides_of(overrides), "output": str(folder_or(output, config))}
+    loaded = load_config(config, given, trust)
+    how = {"overwrite": overwrite, "log": "error" if verbosity.quiet or verbosity.json else "concise", **job.given()}
+    if job.statistics:
+        console.result("statistics", path=simulate_statistics(loaded, **how))
     else:
-        _results(simulate(config, **how, **recipe_options(options)), say)
+        _results(simulate(loaded, **how), console)
 
 
-def _export(options: Namespace, say: Quiet) -> None:
-    if options.output.exists():
-        raise UserError(f"{options.output}: is there already; name another -o")
-    check_folder_can_be(options.output.parent)
-    config = load_config(options.config, overrides_of(options.overrides), options.trust)
-    how = recipe_options(options)
-    if options.statistics:
-        recipe = StatisticsRecipe(config, name=options.job_name, **how)
+@app.command
+def export(
+    config: str,
+    /,
+    *overrides: Overrides,
+    output: Annotated[Path, OUTPUT],
+    job_name: str = "fedbcs",
+    run_id: str | None = None,
+    job: JobOptions = NO_OPTIONS,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Write a job, in which there is neither code nor a path.
+
+    Args:
+        config: as for `fedbcs train`
+        overrides: keys of the configuration
+        output: job folder
+        job_name: as NVFlare lists it
+        run_id: a job resumes where another one with the same id stopped
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe, StatisticsRecipe
+    from fedbcs_monai.config import load_config
+    from fedbcs_monai.files import check_folder_can_be
+
+    console = verbosity.console()
+    if output.exists():
+        raise UserError(f"{output}: is there already; name another -o")
+    check_folder_can_be(output.parent)
+    loaded = load_config(config, overrides_of(overrides), trust)
+    if job.statistics:
+        recipe = StatisticsRecipe(loaded, name=job_name, **job.given())
     else:
-        recipe = FedBCSRecipe(config, name=options.job_name, run_id=options.run_id, **how)
-        say.result("run", run_id=recipe.run_id)
+        recipe = FedBCSRecipe(loaded, name=job_name, run_id=run_id, **job.given())
+        console.result("run", run_id=recipe.run_id)
     with tempfile.TemporaryDirectory() as folder:
         recipe.export(folder)
-        shutil.copytree(Path(folder) / options.job_name, options.output)
-    say.result("job", path=options.output)
+        shutil.copytree(Path(folder) / job_name, output)
+    console.result("job", path=output)
 
 
-def _submit(options: Namespace, say: Quiet) -> None:
-    folder = options.output or Path("runs") / options.job.name
-    say.result("submitted", job=submission.submit(options.job, options.startup_kit, folder), folder=folder)
+@app.command
+def submit(
+    job: Path,
+    /,
+    *,
+    startup_kit: Path,
+    output: Annotated[Path | None, OUTPUT] = None,
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Submit an exported job.
+
+    Args:
+        job: job folder
+        startup_kit: folder of an admin's startup kit
+        output: run folder (default: runs/JOB)
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare import submission
+
+    console = verbosity.console()
+    folder = output or Path("runs") / job.name
+    console.result("submitted", job=submission.submit(job, startup_kit, folder), folder=folder)
 
 
-def _status(options: Namespace, say: Quiet) -> None:
-    if options.wait:
+@app.command
+def status(run: Path, /, *, wait: bool = False, verbosity: Verbosity = NORMAL) -> None:
+    """Print how a submitted run is doing.
+
+    Args:
+        run: run folder
+        wait: until it has ended
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare import submission
+
+    console = verbosity.console()
+    if wait:
         try:
-            submission.wait(options.run, note=say.note)
+            submission.wait(run, note=console.note)
         except KeyboardInterrupt:
-            say.note("no longer waiting; the job goes on, and `fedbcs flare abort` would end it")
+            console.note("no longer waiting; the job continues, and `fedbcs flare abort` would end it")
             raise
-    say.result("job", **submission.status(options.run))
+    console.result("job", **submission.status(run))
 
 
-def _abort(options: Namespace, say: Quiet) -> None:
-    say.result("aborted", job=submission.abort(options.run))
+@app.command
+def abort(run: Path, /, *, verbosity: Verbosity = NORMAL) -> None:
+    """Stop a submitted run; the server keeps a checkpoint.
+
+    Args:
+        run: run folder
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare import submission
+
+    console = verbosity.console()
+    console.result("aborted", job=submission.abort(run))
 
 
-def _resume(options: Namespace, say: Quiet) -> None:
-    say.result("resumed", job=submission.resume(options.run))
+@app.command
+def download(run: Path, /, *, verbosity: Verbosity = NORMAL) -> None:
+    """Fetch the results of a submitted run into its folder, and write its page.
+
+    Args:
+        run: run folder
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare import submission
+
+    console = verbosity.console()
+    _results(submission.download(run), console)
 
 
-def _download(options: Namespace, say: Quiet) -> None:
-    _results(submission.download(options.run), say)
+@app.command
+def resume(run: Path, /, *, verbosity: Verbosity = NORMAL) -> None:
+    """Resume a run that has failed, been stopped, or lost its server.
+
+    Args:
+        run: run folder
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare import submission
+
+    console = verbosity.console()
+    console.result("resumed", job=submission.resume(run))
 
 
-def _site_policy(options: Namespace, say: Quiet) -> None:
-    for kit in options.kits:
-        for path in write_policy(kit, options.sites):
-            say.result("written", path=path)
+@app.command
+def site_policy(kits: Sequence[Path], /, *, sites: Path | None = None, verbosity: Verbosity = NORMAL) -> None:
+    """Let the party of a startup kit run our jobs.
+
+    Args:
+        kits: startup kit of a server or a site
+        sites: site list to be named in the site file
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare.policy import write_policy
+
+    console = verbosity.console()
+    for kit in kits:
+        for path in write_policy(kit, sites):
+            console.result("written", path=path)
 
 
-def _project(options: Namespace, say: Quiet) -> None:
-    check_file_can_be(options.output)
-    if options.output.exists() and not options.overwrite:
-        raise UserError(f"{options.output}: is there already; replace it with --overwrite, or name another -o")
-    write_project(options.output, options.clients)
-    say.result("project", path=options.output)
+@app.command
+def project(
+    *clients: str,
+    output: Annotated[Path, OUTPUT] = Path("project.yml"),
+    overwrite: bool = False,
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Write a project.yml to provision a consortium from.
+
+    Args:
+        clients: names of the sites (default: three hospitals)
+        output: the file
+        overwrite: replace the file
+    """
+    with _nvflare():
+        from fedbcs_monai.backends.nvflare.environments import write_project
+    from fedbcs_monai.files import check_file_can_be
+
+    console = verbosity.console()
+    check_file_can_be(output)
+    if output.exists() and not overwrite:
+        raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
+    write_project(output, clients)
+    console.result("project", path=output)
 
 
-def _results(folder: Path, say: Quiet) -> None:
+def _results(folder: Path, console: "QuietConsole") -> None:
+    from fedbcs_monai.backends.nvflare.layout import STATISTICS
+    from fedbcs_monai.cli.scores import score_table
+    from fedbcs_monai.report import write_report
+    from fedbcs_monai.runs.reader import is_finished
+
     if (folder / STATISTICS).is_file():
-        say.result("statistics", path=folder / STATISTICS)
+        console.result("statistics", path=folder / STATISTICS)
     elif is_finished(folder):
-        score_table(folder, say)
-        say.result("report", path=write_report([folder], folder / "report.html"))
-        say.result("model", path=folder / "model.safetensors")
+        score_table(folder, console)
+        console.result("report", path=write_report([folder], folder / "report.html"))
+        console.result("model", path=folder / "model.safetensors")
     else:
-        say.result("unfinished run; `fedbcs flare resume` goes on with it", folder=folder)
+        console.result("unfinished", f"{folder}; `fedbcs flare resume` resumes it", folder=folder)

@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-from contextlib import suppress
 
 OUTPUT = "standard output"
 """What stands for a file's name where nobody takes what is said."""
@@ -20,17 +19,10 @@ _REMEDIES = {
 }
 
 
-def refused(command: str, error: OSError) -> int:
-    """Say what the system refused, and of which file.
-
-    Returns:
-        2, the exit code.
-    """
+def refused(error: OSError) -> str:
+    """What the system refused, of which file, and the way out."""
     if error.filename == OUTPUT:  # let go of it, or Python would fail at its end once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     said = error.strerror or str(error).partition("\n")[0] or type(error).__name__
     line = f"{error.filename}: {said}" if error.filename else said
-    remedy = _REMEDIES.get(error.errno or 0, "mend that, then run it again")
-    with suppress(BrokenPipeError):  # nobody is left to be told
-        print(f"fedbcs {command}: {line}; {remedy}", file=sys.stderr)
-    return 2
+    return f"{line}; {_REMEDIES.get(error.errno or 0, 'correct that, then run it again')}"

@@ -4,23 +4,31 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedbcs_monai.cli.console import Entry, Quiet
+from fedbcs_monai.cli.console import Entry, QuietConsole
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import cases_in, mean_sd
 from fedbcs_monai.runs.reader import read_scores, read_summary
 
-COLUMNS = ["site", "cases", "Dice %", "HD95 mm", "ASSD mm"]
+COLUMNS = {
+    "site": "site",
+    "cases": "cases",
+    "dice_percent": "Dice %",
+    "hd95_mm": "HD95 mm",
+    "assd_mm": "ASSD mm",
+}
+"""Of a table of scores: keys of a record, and headings."""
 COVERED = "means over the cases of one training; one seed: the spread over seeds is not known"
 
 
-def score_table(folder: Path, say: Quiet) -> None:
-    """Say the test scores of a run's selected model at every site, also at those where no case was scored."""
+def score_table(folder: Path, console: QuietConsole) -> None:
+    """Print the test scores of a run's selected model at every site, also at those where no case was scored."""
     sites: dict[str, list[CaseScore]] = {site: [] for site in read_summary(folder).sites}
     for row in read_scores(folder):
         if row.model == "selected":
             sites.setdefault(row.site, []).append(row.score)
-    say.note(COVERED)
-    say.table("test scores of the selected model", COLUMNS, [summary(name, found) for name, found in sites.items()])
+    console.note(COVERED)
+    each = [summary(name, found) for name, found in sites.items()]
+    console.table("scores", "test scores of the selected model", COLUMNS, each)
 
 
 def summary(site: str, scores: Sequence[CaseScore]) -> list[Entry]:

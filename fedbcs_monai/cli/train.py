@@ -1,78 +1,93 @@
 """``fedbcs train``: a configuration to a tested model and its report."""
 
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from fedbcs_monai.backends.local import Plan, plan_training, train
-from fedbcs_monai.cli.console import Entry, Quiet, voice
-from fedbcs_monai.cli.scores import score_table
-from fedbcs_monai.config import load_config, value_of
+from cyclopts import Parameter
+
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, Trust, Verbosity, folder_or
+from fedbcs_monai.cli.overrides import Overrides, overrides_of
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.report import write_report
-from fedbcs_monai.settings import Settings
+
+if TYPE_CHECKING:
+    from fedbcs_monai.backends.local import Plan
+    from fedbcs_monai.cli.console import Entry, QuietConsole
+    from fedbcs_monai.settings import Settings
 
 
-def run(options: Namespace) -> None:
-    """Train, test, report; or with --dry-run only say what would run."""
-    say = voice(options)
-    overrides = overrides_of(options.overrides)
-    if options.output is not None:
-        overrides["output"] = str(options.output)
-    overrides.setdefault("output", str(Path("runs") / Path(options.config).stem))
-    settings = load_config(options.config, overrides, options.trust)
-    if options.dry_run:
-        _say_plan(plan_training(settings, resume=options.resume, overwrite=options.overwrite, watch=say), settings, say)
+def train(
+    config: str,
+    /,
+    *overrides: Overrides,
+    output: Annotated[Path | None, OUTPUT] = None,
+    resume: Annotated[Sequence[int] | None, Parameter(consume_multiple=(0, 1))] = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    trust: Trust = (),
+    verbosity: Verbosity = NORMAL,
+) -> None:
+    """Train a federation in this process, test it, and write a report.
+
+    Example: fedbcs train nuclei_fedbcs --sites sites.json --rounds 50 --optimizer::lr 1e-3
+
+    Args:
+        config: a YAML or JSON file, or the name of a shipped experiment
+        overrides: keys of the configuration
+        output: run folder (default: runs/CONFIG)
+        resume: resume from the newest checkpoint, or with a number from that of this round
+        overwrite: replace the run in the folder
+        dry_run: build everything, take one step at one site, print what would run, and stop
+    """
+    from msgspec.structs import replace
+
+    from fedbcs_monai.backends.local import plan_training
+    from fedbcs_monai.cli.scores import score_table
+    from fedbcs_monai.config import load_config
+    from fedbcs_monai.training import train
+
+    console = verbosity.console()
+    given, start = overrides_of(overrides), _start(resume)
+    if output is not None:
+        given["output"] = str(output)
+    settings = load_config(config, given, trust)
+    if not settings.output:
+        settings = replace(settings, output=str(folder_or(None, config)))
+    if dry_run:
+        _print_plan(plan_training(settings, resume=start, overwrite=overwrite, watch=console), settings, console)
         return
     try:
-        folder = train(settings, resume=options.resume, overwrite=options.overwrite, watch=say)
+        folder = train(settings, resume=start, overwrite=overwrite, watch=console)
     except KeyboardInterrupt:
-        say.result("interrupted; go on with the same command and --resume", folder=settings.output)
+        console.interrupted(settings.output, "the same command and --resume")
         raise
-    score_table(folder, say)
-    say.result("report", path=write_report([folder], folder / "report.html"))
-    say.result("model", path=folder / "model.safetensors")
+    score_table(folder, console)
+    console.result("report", path=folder / "report.html")
+    console.result("model", path=folder / "model.safetensors")
 
 
-def overrides_of(rest: Sequence[str]) -> dict[str, Any]:
-    """``--key value`` and ``--key=value`` pairs.
-
-    >>> overrides_of(["--rounds", "5", "--method::tau=1e-1", "--leave_out", "001"])
-    {'rounds': 5, 'method::tau': 0.1, 'leave_out': '001'}
-
-    Raises:
-        UserError: a word that is no key, a key without a value, or one that is given twice.
-    """
-    overrides: dict[str, Any] = {}
-    words = list(rest)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--"):
-            raise UserError(f"unexpected {word!r}: an override is --key value")
-        key, equals, value = word.removeprefix("--").partition("=")
-        if not equals:
-            if not words:
-                raise UserError(f"--{key} has no value: an override is --key value")
-            value = words.pop(0)
-        if key in overrides:
-            raise UserError(f"--{key} is given more than once; give it once")
-        overrides[key] = value_of(value, key)
-    return overrides
+def _start(resume: Sequence[int] | None) -> int | bool:
+    """Where ``--resume`` or ``--resume ROUND`` starts: at a round, or True for the newest checkpoint."""
+    if resume is None:
+        return False
+    if len(resume) > 1:
+        raise UserError("--resume is given more than once; give it once")
+    return resume[0] if resume else True
 
 
-def _say_plan(plan: Plan, settings: Settings, say: Quiet) -> None:
+def _print_plan(plan: "Plan", settings: "Settings", console: "QuietConsole") -> None:
     parts = ("train", "val", "test")
     rows: list[list[Entry]] = [
         [name, *(len(site.split(part, settings.fold)) for part in parts)] for name, site in sorted(plan.data.items())
     ]
-    say.table("cases", ["site", *parts], rows)
-    network, compute = plan.federation.network, plan.federation.sites[0].compute
-    parameters = sum(p.numel() for p in network.parameters())
-    say.result("method", method=plan.federation.method)
-    say.result("network", parameters=f"{parameters:,} parameters", device=compute.torch_device)
-    site, (count, *shape), loss = plan.rehearsed
-    batch = f"{count} samples of {' x '.join(map(str, shape))}"
-    say.result("one step, not kept", site=site, batch=batch, loss=f"loss {loss:.3f}")
-    say.result("rounds", rounds=settings.rounds)
-    say.result("would write", folder=settings.output)
+    console.table("cases", "cases", {name: name for name in ("site", *parts)}, rows)
+    method, network = plan.federation.method, plan.federation.network
+    device, parameters = plan.federation.sites[0].compute.torch_device, sum(p.numel() for p in network.parameters())
+    console.result("method", str(method), name=type(method).__name__, fields=asdict(method))
+    console.result("network", f"{parameters:,} parameters, {device}", parameters=parameters, device=str(device))
+    site, (samples, *shape), loss = plan.rehearsed
+    text = f"{site}, {samples} samples of {' x '.join(map(str, shape))}, loss {loss:.3f}; not kept"
+    console.result("one_step", text, site=site, samples=samples, shape=shape, loss=loss)
+    console.result("rounds", rounds=settings.rounds)
+    console.result("would_write", folder=settings.output)

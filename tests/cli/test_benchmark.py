@@ -1,19 +1,19 @@
 """``fedbcs benchmark``: exit codes, what is written, and what is only said."""
 
 import json
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from fedbcs_monai.cli import main
 from fedbcs_monai.cli.benchmark import choice_of
-from fedbcs_monai.cli.main import _parser
+from fedbcs_monai.cli.main import app
 
 
 def choice(*words):
-    options, options_overrides = _parser().parse_known_args(["benchmark", "x", *words])
-    options.overrides = options_overrides
-    return choice_of(options)
+    given = app.parse_args(["benchmark", "x", *words])[1].arguments
+    return choice_of(**{name: given[name] for name in given.keys() & signature(choice_of).parameters.keys()})
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_what_is_finished_alone_gives_exit_code_zero(run, capsys):
     assert main(["benchmark", str(path), "-o", str(output), "--methods", "fedavg", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert next(Path(line["path"]).name for line in lines if line["event"] == "wrote") == "benchmark.html"
-    assert {"event": "note", "text": "1 runs, 1 of them finished before"} in lines
+    assert {"event": "begun", "runs": 1, "finished": 1} in lines
 
 
 def test_tables_can_be_written_again_without_training(run):
@@ -66,11 +66,12 @@ def test_a_dry_run_lists_the_work_and_writes_nothing(run, tmp_path, capsys):
     assert main(["benchmark", str(path), "-o", str(output), "--dry-run", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     rows = [line for line in lines if line["event"] == "runs"]
-    assert [(row["run"], row["stage"], row["optimizer steps"]) for row in rows] == [
+    assert [(row["run"], row["stage"], row["optimizer_steps"]) for row in rows] == [
         ("nuclei_fedavg_seed0", "finished", 6),
         ("nuclei_broken_seed0", "new", 6),
     ]
-    assert {"event": "to run", "runs": "1 of 2 runs", "steps": "6 optimizer steps at most"} in lines
+    assert {"event": "to_run", "runs": 1, "of": 2, "optimizer_steps": 6} in lines
+    assert next(line for line in lines if line["event"] == "time")["left_s"] > 0
     assert main(["benchmark", str(path), "-o", str(tmp_path / "new"), "--dry-run", "-q"]) == 0
     assert not (tmp_path / "new").exists()
 

@@ -13,7 +13,8 @@ from PIL import Image
 import fedbcs_monai
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
-from fedbcs_monai.cli.train import overrides_of
+from fedbcs_monai.cli.main import app
+from fedbcs_monai.cli.overrides import overrides_of
 from fedbcs_monai.errors import UserError
 
 COMMANDS = ("demo", "sites", "train", "evaluate", "predict", "report")
@@ -30,9 +31,7 @@ def run(tiny):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
+    assert main([command, "--help"]) == 0
     assert command in capsys.readouterr().out
 
 
@@ -41,6 +40,27 @@ def test_no_command_at_all_is_answered_with_the_help(capsys):
     said = capsys.readouterr().out
     assert "fedbcs demo" in said
     assert all(command in said for command in COMMANDS)
+
+
+def test_bare_flare_is_answered_with_its_help(capsys):
+    assert main(["flare"]) == 0
+    said = capsys.readouterr().out
+    assert all(action in said for action in ("simulate", "export", "site-policy"))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["flare", "export", "--help"], ["--version"]])
+def test_help_imports_nothing_that_takes_seconds(words):
+    code = f"import sys; from fedbcs_monai.cli import main; main({words}); print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = eval(done.stderr)
+    assert "fedbcs_monai.cli.main" in modules
+    assert {"torch", "monai", "numpy", "nvflare", "scipy"}.isdisjoint(modules)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands_and_options(shell):
+    script = app.generate_completion(shell=shell)
+    assert all(word in script for word in ("predict", "output-type", "site-policy", "min-responses"))
 
 
 def test_the_package_is_the_command_without_a_name_on_the_path(tmp_path):
@@ -53,8 +73,7 @@ def test_the_package_is_the_command_without_a_name_on_the_path(tmp_path):
 
 
 def test_help_for_training_names_every_key(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
+    assert main(["train", "--help"]) == 0
     assert "--rounds" in (said := capsys.readouterr().out)
     assert "--optimizer" in said
 
@@ -102,21 +121,29 @@ def test_from_a_folder_of_sites_to_masks_and_a_page(nuclei_sites, tmp_path, caps
 
 def test_a_dry_run_writes_nothing(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sites = tiny()["sites"]
+    sites = tiny().sites
     assert main(["train", "nuclei_fedavg", "--sites", sites, *TINY, "--dry-run"]) == 0
     assert "would write" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_failure_is_a_record_too(capsys):
+    assert main(["evaluate", "nowhere", "--json"]) == 2
+    said = capsys.readouterr()
+    (record,) = map(json.loads, said.out.splitlines())
+    assert record["event"] == "failure"
+    assert f"{record['command']}: {record['text']}\n" == said.err
+
+
 def test_json_is_one_object_a_line(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {"event", "site", "Dice %"} <= lines[-1].keys()
+    assert {"event", "site", "dice_percent"} <= lines[-1].keys()
 
 
 def test_a_run_is_not_replaced_by_accident(run, tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")}
-    assert main(["train", "nuclei_fedavg", "--sites", tiny()["sites"], "-o", str(run), *TINY]) == 2
+    assert main(["train", "nuclei_fedavg", "--sites", tiny().sites, "-o", str(run), *TINY]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")} == before
 
@@ -132,7 +159,7 @@ def test_an_interrupted_demo_says_so(tmp_path, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedbcs_monai.cli.demo.synthesise", interrupt)
+    monkeypatch.setattr("fedbcs_monai.demo.synthetic.synthesise", interrupt)
     assert main(["demo", "-o", str(tmp_path / "demo")]) == 130
     assert "interrupted" in capsys.readouterr().err
 

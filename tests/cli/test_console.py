@@ -1,4 +1,4 @@
-"""The voice: names and paths are printed as they are."""
+"""The console: names and paths are printed as they are."""
 
 import io
 
@@ -6,21 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedbcs_monai.cli.console import Bars
+from fedbcs_monai.cli.console import RichConsole
 
 NAMES = ["site [old]", "[/]", "[bold]x[/bold]", ":smile:", "a\\[b]", "[link=x]y", "{task}", "100 %", "'quoted' 12.5"]
 
 
 def heard(name: str, width: int = 200) -> dict[str, str]:
     """What is printed where a name can stand, on a terminal."""
-    say = Bars()
+    say = RichConsole()
     streams = {"out": say.out, "console": say.console}
     for console in streams.values():
         console.file, console._force_terminal, console._color_system, console.width = io.StringIO(), True, None, width
         console._environ, console.is_interactive = {"TERM": "xterm"}, True
     say.bars.disable = False
     say.result("wrote", path=name)
-    say.table(name, ["site", "Dice %"], [[name, "71.0"]])
+    say.table("scores", name, {"site": "site", "dice_percent": "Dice %"}, [[name, 71.0]])
     say.note(name)
     say.evaluated(3, {name: 0.5})
     say.begun(name, 5, 0, {name: 2})

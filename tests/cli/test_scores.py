@@ -9,7 +9,7 @@ import pytest
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.bundle.record import read_record
 from fedbcs_monai.cli import main
-from fedbcs_monai.cli.console import Bars, Lines
+from fedbcs_monai.cli.console import JsonConsole, RichConsole
 from fedbcs_monai.cli.scores import COVERED, score_table, summary
 from fedbcs_monai.config import load_config
 from fedbcs_monai.data.sites import read_sites, write_sites
@@ -48,22 +48,22 @@ def test_scores_of_a_run_are_numbers_and_nulls_in_json_and_name_every_site(run, 
     with (tmp_path / "scores.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("model", "site", "split", *CaseScore._fields), *rows])
     (tmp_path / "summary.json").write_text(json.dumps(summary_of("Alder", "Birch")))
-    score_table(tmp_path, Lines())
+    score_table(tmp_path, JsonConsole())
     note, alder, birch = lines(capsys)
     assert note["text"] == COVERED
     assert list(alder.values())[1:] == ["Alder", 2, 50.0, None, None]
     assert list(birch.values())[1:] == ["Birch", 0, None, None, None]
-    score_table(tmp_path, Bars())
+    score_table(tmp_path, RichConsole())
     assert [part.strip() for part in capsys.readouterr().out.splitlines()[-2].strip("│").split("│")] == [
         *("Birch", "0", "-", "-", "-")
     ]
 
 
 def test_json_has_no_number_that_is_not_finite(capsys):
-    Lines().evaluated(3, {"Alder": math.nan, "Birch": 0.5})
-    Lines().trained(3, "Alder", {"loss": math.inf})
+    JsonConsole().evaluated(3, {"Alder": math.nan, "Birch": 0.5})
+    JsonConsole().trained(3, "Alder", {"loss": math.inf})
     evaluated, trained = lines(capsys)
-    assert evaluated["val_dice"] == {"Alder": None, "Birch": 0.5}
+    assert evaluated["val_dice_percent"] == {"Alder": None, "Birch": 50.0}
     assert trained["loss"] is None
 
 
@@ -74,9 +74,9 @@ def test_an_evaluation_names_the_sites_without_cases(run, nuclei_sites, tmp_path
     assert main(["evaluate", str(run), "--sites", str(tmp_path / "fewer.json"), "--json"]) == 0
     said = lines(capsys)
     assert f"{first.name} has no labelled test cases: not scored" in [line.get("text") for line in said]
-    scored = [line for line in said if "Dice %" in line]
+    scored = [line for line in said if "dice_percent" in line]
     assert [line["site"] for line in scored] == sorted(site.name for site in others)
-    assert all(isinstance(line["Dice %"], float) and isinstance(line["cases"], int) for line in scored)
+    assert all(isinstance(line["dice_percent"], float) and isinstance(line["cases"], int) for line in scored)
 
 
 def test_a_record_counts_the_cases_of_a_mean(run, tmp_path):

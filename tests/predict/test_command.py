@@ -33,7 +33,9 @@ def test_json_is_one_object_a_line_with_the_warnings(tmp_path, models, volumes, 
     assert main(["predict", str(models["prostate"]), "-i", str(volumes), "-o", str(tmp_path / "out"), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {line["event"] for line in lines} >= {"segmented", "wrote"}
-    assert [line["study"] for line in lines if line["event"] == "segmented"] == ["0", "1"]
+    segmented = [line for line in lines if line["event"] == "segmented"]
+    assert [line["study"] for line in segmented] == ["0", "1"]
+    assert all(structure["volume_ml"] >= 0 for line in segmented for structure in line["structures"])
 
 
 def test_quiet_says_nothing(tmp_path, models, volumes, capsys):
@@ -78,7 +80,7 @@ def test_an_interruption_says_how_to_go_on(tmp_path, models, volumes, capsys, mo
     monkeypatch.setattr("fedbcs_monai.predict.outputs.overlay", draw)
     arguments = ["predict", str(models["prostate"]), "-i", str(volumes), "-o", str(tmp_path / "out")]
     assert main(arguments) == 130
-    assert f"--resume: {tmp_path}/out" in capsys.readouterr().out
+    assert f"interrupted: {tmp_path}/out; resume with the same command and --resume" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("0_mask.nii.gz", "0_preview.png", "0_statistics.json")
     }

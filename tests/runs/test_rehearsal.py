@@ -78,9 +78,11 @@ def test_a_sound_one_says_what_would_run_and_leaves_nothing_behind(nuclei_sites,
     words = arguments("nuclei_fedavg", [], nuclei_sites, None)
     assert main([*words, "--dry-run", "--json"]) == 0
     said = {line["event"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
-    assert said["one step, not kept"]["site"] == "Alder"
-    assert said["one step, not kept"]["batch"] == "2 samples of 3 x 32 x 32"
-    assert float(said["one step, not kept"]["loss"].removeprefix("loss ")) > 0
+    step = said["one_step"]
+    assert (step["site"], step["samples"], step["shape"]) == ("Alder", 2, [3, 32, 32])
+    assert step["loss"] > 0
+    assert said["method"]["name"] == "FedAvg"
+    assert isinstance(said["network"]["parameters"], int)
     assert said["rounds"]["rounds"] == 400
     assert list(tmp_path.iterdir()) == []
 
