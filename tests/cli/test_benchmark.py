@@ -40,7 +40,7 @@ def test_where_every_run_failed_there_are_no_tables(run, tmp_path, capsys):
     path, _, _ = run
     assert main(["benchmark", str(path), "-o", str(tmp_path / "out"), "--methods", "broken", "-q"]) == 1
     error = capsys.readouterr().err
-    assert "nuclei_broken_seed0 failed: pool trains in one place" in error
+    assert "nuclei_broken_seed0 failed: centralized trains in one place" in error
     assert len(error.strip().splitlines()) == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"logs"}
 
