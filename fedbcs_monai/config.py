@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from fedbcs_monai.allowlist import METHODS, Trust, trusting
-from fedbcs_monai.components import TRUST, check_permitted, resolved
+from fedbcs_monai.components import TRUST, check_permitted, components, resolved
 from fedbcs_monai.errors import UserError, nearest
 from fedbcs_monai.settings import KEYS, OLD_NAMES, SLOTS, TEXTS, Key, Settings, check_classes, check_keys, check_value
 
@@ -31,6 +31,13 @@ WORKFLOW = frozenset(
 
 NAMES = TEXTS | {"stack"}
 """Keys of a run's files whose values are names or paths, so that a NO or a 001 in YAML is text."""
+
+
+IMAGE_KEYS = {"reads": "reading", "slice_plane": "preprocessing"}
+"""Keys that say of images what prediction must know, and whose transforms must agree."""
+
+PLANES = {"L": "sagittal", "R": "sagittal", "P": "coronal", "A": "coronal", "I": "axial", "S": "axial"}
+"""Of slices, by the side of the patient that they follow each other towards."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -185,6 +192,9 @@ def load_config(
     """
     content = _without_workflow(stacked(path, KEYS, overrides))
     settings = settings_of(content, trust)
+    if settings.reading and (missing := [key for key in IMAGE_KEYS if key not in content]):
+        told = ", ".join(f"{key}: {getattr(settings, key)}" for key in missing)
+        warnings.warn(f"{path}: an earlier version wrote it, without {told}; these are taken", stacklevel=2)
     check_permitted({**content, "method": settings.method, TRUST: settings.trust})
     return settings
 
@@ -207,7 +217,38 @@ def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -
     }
     if values.get("sites"):
         values["sites"] = str(Path(values["sites"]).absolute())
+    values |= _image_keys(values, parts)
     return Settings(**values, **parts, classes=content.get("classes") or [], trust=trusting(trust))
+
+
+def _image_keys(values: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, str]:
+    """What the transforms say of the images, where the keys that say so are missing: a configuration of earlier days.
+
+    Raises:
+        UserError: a transform contradicts its key.
+    """
+    found = {"reads": _read_by(parts.get("reading")), "slice_plane": _turned_by(parts.get("preprocessing"))}
+    for key, said in found.items():
+        if said and values.get(key, said) != said:
+            raise UserError(f"{key} is {values[key]!r}, and `{IMAGE_KEYS[key]}` makes it {said}; give {key}: {said}")
+    return {key: said for key, said in found.items() if said and key not in values}
+
+
+def _read_by(reading: Any) -> str | None:
+    """What our readers in ``reading`` read; None where it has others."""
+    named = {str(step["_target_"]).rpartition(".")[2] for _, step in components(reading)}
+    return "pictures" if "PictureReader" in named else "volumes" if "VolumeReader" in named else None
+
+
+def _turned_by(preprocessing: Any) -> str | None:
+    """The plane to which ``preprocessing`` turns volumes; None where a component of another package may do so."""
+    steps = [step for _, step in components(preprocessing)]
+    targets = [str(step["_target_"]) for step in steps]
+    codes = [str(step.get("axcodes") or "") for step in steps if step["_target_"].rpartition(".")[2] == "Orientationd"]
+    if codes:
+        return PLANES.get(codes[-1][-1:], "file")
+    ours = all("." not in target or target.startswith(("monai.", "fedbcs_monai.")) for target in targets)
+    return "file" if targets and ours else None
 
 
 def stacked(

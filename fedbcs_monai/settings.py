@@ -121,6 +121,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     network_def: Annotated[Component, _key("the network", category="network", needed="predict")] = field(
         default_factory=dict
     )
+    reads: Annotated[Literal["volumes", "pictures"], _key("kind of the image files; `reading` must read it")] = (
+        "volumes"
+    )
+    slice_plane: Annotated[
+        Literal["file", "axial", "coronal", "sagittal"],
+        _key("plane of the slices to which `preprocessing` turns volumes; file: those along each file's last axis"),
+    ] = "file"
     reading: Annotated[
         Component, _key("transforms that read image and label of a case", category="transform", needed="predict")
     ] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Configurations: every shipped one can be built, and what is misspelt is named with what was meant."""
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fedbcs_monai.benchmark.read_plan import NAMES as BENCHMARK_NAMES
 from fedbcs_monai.cli.overrides import overrides_of
 from fedbcs_monai.components import build
-from fedbcs_monai.config import find_config, load_config, read_yaml, shipped, value_of
+from fedbcs_monai.config import find_config, load_config, read_yaml, settings_of, shipped, value_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.runs.setup import build_segmentation, compute_of
@@ -353,3 +354,37 @@ def test_what_a_constructor_refuses_names_the_key(overrides, key, message):
     filled = {"params": [torch.zeros(1, requires_grad=True)]} if key == "optimizer" else {}
     with pytest.raises(UserError, match=message):
         build(load_config("nuclei_fedavg", overrides), key, **filled)
+
+
+# What is said of images.
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "said"),
+    [
+        (
+            "nuclei_fedavg",
+            {"reads": "volumes"},
+            "reads is 'volumes', and `reading` makes it pictures; give reads:",
+        ),
+        ("prostate_fedavg", {"reads": "pictures"}, "`reading` makes it volumes; give reads: volumes"),
+        ("prostate_fedavg", {"slice_plane": "sagittal"}, "`preprocessing` makes it axial; give slice_plane: axial"),
+        ("nuclei_fedavg", {"slice_plane": "axial"}, "`preprocessing` makes it file; give slice_plane: file"),
+        ("prostate_fedavg", {"slice_plane": "oblique"}, "slice_plane is 'oblique': it must be one of file, axial, cor"),
+        (
+            "prostate_fedavg",
+            {"preprocessing::transforms::0::transforms::1::axcodes": "LSP"},
+            "slice_plane is 'axial', and `preprocessing` makes it coronal; give slice_plane: coronal",
+        ),
+        ("prostate_fedavg", {"preprocessing::transforms::0": "@reading"}, "makes it file; give slice_plane: file"),
+    ],
+)
+def test_what_is_said_of_images_and_what_transforms_do_must_agree(experiment, changes, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        load_config(experiment, changes)
+
+
+def test_a_step_of_another_package_may_turn_volumes_as_it_is_said():
+    own = {"preprocessing": {"_target_": "mine.Turnd"}}
+    assert settings_of({**own, "slice_plane": "coronal"}).slice_plane == "coronal"
+    assert settings_of(own).slice_plane == "file"

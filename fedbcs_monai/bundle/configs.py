@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from fedbcs_monai.config import Content
-from fedbcs_monai.predict.task import classes_of, reads_pictures
+from fedbcs_monai.predict.task import classes_of
 from fedbcs_monai.settings import KEYS, SLOTS, Settings
 
 SLICES = "fedbcs_monai.data.NeighbouringSlicesInferer"
@@ -47,7 +47,7 @@ def inference_config(workflow: Mapping[str, Any], train: Mapping[str, Any], pict
     network = {**workflow["network_def"], "network": train["network_def"]}
     if over_volumes and "sw_batch_size" in inferer:
         network["at_once"] = inferer["sw_batch_size"]
-    files = {key: pictures[key] for key in ("suffixes", "saving")} if reads_pictures(train["reading"]) else {}
+    files = {key: pictures[key] for key in ("suffixes", "saving")} if train["reads"] == "pictures" else {}
     return {
         **workflow,
         **files,

@@ -9,7 +9,7 @@ from torch import nn
 from fedbcs_monai.bundle.record import Record
 from fedbcs_monai.networks import Segmenter, VolumeSegmenter
 from fedbcs_monai.predict.intended_input import NOTHING, Facts
-from fedbcs_monai.predict.task import classes_of, reads_pictures
+from fedbcs_monai.predict.task import classes_of
 from fedbcs_monai.runs.setup import uses_skimage
 from fedbcs_monai.settings import Settings
 
@@ -80,7 +80,7 @@ def required_packages(settings: Settings) -> dict[str, str]:
 def descriptions(settings: Settings) -> dict[str, str]:
     """What the numbers in images, labels and predictions mean."""
     named = ", ".join(f"{number} is {name}" for number, name in enumerate(classes_of(settings)))
-    pictures = reads_pictures(settings.reading)
+    pictures = settings.reads == "pictures"
     return {
         "data_type": "PIL" if pictures else "nibabel",
         "image_classes": "a grey or RGB picture" if pictures else "a volume of one channel",
@@ -110,7 +110,7 @@ def data_format(settings: Settings, network: nn.Module, kind: Facts) -> dict[str
         "dtype": "float32",
         "is_patch_data": "SlidingWindow" in settings.inferer["_target_"],
     }
-    pictures = reads_pictures(settings.reading)
+    pictures = settings.reads == "pictures"
     names = ["red", "green", "blue"] if pictures else ["image"] if channels == 1 else [f"{n}" for n in range(channels)]
     return {
         "inputs": {

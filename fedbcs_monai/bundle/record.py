@@ -12,7 +12,6 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import average, cases_in, mean_sd
 from fedbcs_monai.predict.mask_statistics import plane_of
-from fedbcs_monai.predict.task import cut_plane
 from fedbcs_monai.runs.reader import read_environment, read_scores, read_summary
 from fedbcs_monai.runs.schema import ModelScore
 from fedbcs_monai.settings import Settings
@@ -77,7 +76,7 @@ def read_record(folder: Path, settings: Settings, which: str) -> Record:
     """
     summary, environment = read_summary(folder), read_environment(folder)
     sites = _sites(settings)
-    planes = _planes(sites, settings.fold, cut_plane(settings.preprocessing))
+    planes = _planes(sites, settings)
     try:
         return Record(
             name=summary.name,
@@ -124,8 +123,9 @@ def _sites(settings: Settings) -> Mapping[str, SiteData]:
         return {}
 
 
-def _planes(sites: Mapping[str, SiteData], fold: int, cut: str) -> frozenset[str]:
-    firsts = (site.items("train", fold)[:1] for site in sites.values())
+def _planes(sites: Mapping[str, SiteData], settings: Settings) -> frozenset[str]:
+    cut = "" if settings.slice_plane == "file" else settings.slice_plane
+    firsts = (site.items("train", settings.fold)[:1] for site in sites.values())
     affines = (read_image(Path(item["image"])).affine for first in firsts for item in first)
     return frozenset(plane_of(affine, cut) for affine in affines if affine is not None)
 

@@ -23,7 +23,6 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import HIDDEN, check_folder_can_be, naming, replace_folder, write_sum
 from fedbcs_monai.ood.file import read_familiarity, write_familiarity
 from fedbcs_monai.predict.intended_input import NOTHING, stated
-from fedbcs_monai.predict.task import reads_pictures
 from fedbcs_monai.runs.model_io import BUNDLED, Trained, find_weights, keeping_sites, load_trained
 from fedbcs_monai.tensors import detached, write_tensors
 
@@ -107,7 +106,7 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
-    of_task = stated(told) if settings.task == workflow["task"] and not reads_pictures(settings.reading) else NOTHING
+    of_task = stated(told) if settings.task == workflow["task"] and settings.reads == "volumes" else NOTHING
     facts = _merged(metadata(told, settings, network, record, of_task), about)
     _check_texts({"name": train["name"], **facts})
     for name, content in (("train", train), ("inference", inference), ("metadata", facts)):

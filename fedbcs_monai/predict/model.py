@@ -18,7 +18,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import Segmentation
 from fedbcs_monai.ood.distance import Known
 from fedbcs_monai.ood.file import read_familiarity
-from fedbcs_monai.predict.task import classes_of, cut_plane, reads_pictures
+from fedbcs_monai.predict.task import classes_of
 from fedbcs_monai.runs.model_io import Trained, load_trained
 from fedbcs_monai.runs.setup import build_segmentation
 
@@ -46,7 +46,7 @@ class Model:
     @property
     def pictures(self) -> bool:
         """Whether it segments pictures; otherwise volumes."""
-        return reads_pictures(self.trained.settings.reading)
+        return self.trained.settings.reads == "pictures"
 
     @property
     def classes(self) -> list[str]:
@@ -56,7 +56,8 @@ class Model:
     @property
     def cut(self) -> str:
         """The plane in which it cuts every volume; empty: along the last axis of the file."""
-        return cut_plane(self.trained.settings.preprocessing)
+        plane = self.trained.settings.slice_plane
+        return "" if plane == "file" else plane
 
     def probabilities(self, image: MetaTensor) -> Tensor:
         """Probability of every class on the image's own grid, (K, X, Y, Z) or (K, H, W).

@@ -141,7 +141,7 @@ def test_volumes_as_the_synthetic_sites_store_them_are_not_touched(tmp_path, sli
     array = np.random.default_rng(0).integers(0, 900, (36, 28, slices)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(array, FLIPPED), tmp_path / "image.nii.gz")
     item = {"image": str(tmp_path / "image.nii.gz")}
-    plain = segmentation(**{"preprocessing::transforms::0": "@reading"})
+    plain = segmentation(**{"preprocessing::transforms::0": "@reading", "slice_plane": "file"})
     assert torch.equal(*(made.prepare(item)["image"].as_tensor() for made in (segmentation(), plain)))
 
 

@@ -1,11 +1,15 @@
 """Orientation: one scan gives one mask, whichever way its axes run in its file."""
 
+import json
+import shutil
 from itertools import permutations, product
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
+from fedbcs_monai.files import sum_file
 from fedbcs_monai.predict import Predictor
 
 SHAPE, SPACING_MM = (9, 12, 5), (0.8, 0.6, 3.3)
@@ -92,10 +96,30 @@ def test_a_sagittal_scan_is_cut_as_the_network_was_trained_and_warned_of(tmp_pat
 
 def test_a_model_that_does_not_turn_volumes_keeps_to_the_file_s_axes(tmp_path, make_model):
     sizes = {"preprocessing::transforms::2::spatial_size": [16, 24, -1]}
-    predictor = Predictor(make_model("prostate", {**sizes, "preprocessing::transforms::0": "@reading"}), "cpu")
+    predictor = Predictor(
+        make_model("prostate", {**sizes, "preprocessing::transforms::0": "@reading", "slice_plane": "file"}), "cpu"
+    )
     way = WAYS[-1]
     for name, (array, affine) in {"a": (VOXELS, AFFINE), "b": stored(way)}.items():
         nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{name}.nii")
     first, second = (predictor(tmp_path / f"{name}.nii") for name in "ab")
     assert not np.array_equal(back(second.probability, way), first.probability)
     assert any(text.startswith("the slices along the last axis are sagittal") for text in second.warnings)
+
+
+def test_a_model_from_before_the_image_keys_has_them_derived_and_gives_the_same_mask(tmp_path, make_model):
+    sizes = {"preprocessing::transforms::2::spatial_size": [16, 24, -1]}
+    models = [make_model(task, changed) for task, changed in (("prostate", sizes), ("nuclei", {}))]
+    nib.save(nib.Nifti1Image(VOXELS, AFFINE), tmp_path / "a.nii")
+    Image.fromarray(VOXELS[..., 0].astype(np.uint8)).save(tmp_path / "b.png")
+    of_each = [("a.nii", "volumes", "axial"), ("b.png", "pictures", "file")]
+    for model, (image, reads, plane) in zip(models, of_each, strict=True):
+        older = shutil.copytree(model, tmp_path / reads)
+        config = json.loads((older / "config.json").read_text())
+        assert (config.pop("reads"), config.pop("slice_plane")) == (reads, plane)
+        (older / "config.json").write_text(json.dumps(config))
+        sum_file(older / "config.json").unlink(missing_ok=True)
+        with pytest.warns(UserWarning, match=f"without reads: {reads}, slice_plane: {plane}; these are taken") as told:
+            derived = Predictor(older, "cpu")
+        assert sum("an earlier version wrote it" in str(one.message) for one in told) == 1
+        assert np.array_equal(derived(tmp_path / image).mask, Predictor(model, "cpu")(tmp_path / image).mask)

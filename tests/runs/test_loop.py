@@ -13,6 +13,7 @@ from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.methods import FedAvg
 from fedbcs_monai.runs.loop import bests, open_run
+from fedbcs_monai.runs.schema import Counts
 from fedbcs_monai.runs.writer import LOCK, copy_run
 from fedbcs_monai.settings import Settings
 
@@ -101,8 +102,8 @@ def test_the_summary_says_who_was_absent_when(tmp_path):
 
 def test_a_site_that_took_part_in_no_round_is_absent_from_all_and_unseen(tmp_path):
     """Cedar told its cases and never trained, Dogwood never answered at all, Elm is for testing only."""
-    parts = {"train": 4, "val": 1, "test": 2}
-    counts = {"Alder": parts, "Birch": parts, "Cedar": parts, "Elm": {**parts, "train": 0, "val": 0}}
+    parts = Counts(4, 1, 2)
+    counts = {"Alder": parts, "Birch": parts, "Cedar": parts, "Elm": parts._replace(train=0, val=0)}
     asked = ("Alder", "Birch", "Cedar", "Dogwood")
     summary = went(tmp_path, dices(*[0.5] * 3), rounds=3, counts=counts, asked=asked)
     assert summary["absent"] == {"Birch": [2], "Cedar": [1, 2, 3], "Dogwood": [1, 2, 3]}
