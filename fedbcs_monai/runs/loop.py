@@ -28,12 +28,13 @@ from fedbcs_monai.runs.checkpoint import (
     write_checkpoint,
 )
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
-from fedbcs_monai.runs.prototypes import FILE, write_prototypes
+from fedbcs_monai.runs.prototypes import write_prototypes
 from fedbcs_monai.runs.reader import is_finished, read_environment, read_json
 from fedbcs_monai.runs.schema import (
     CHECKPOINTS,
     CONFIG,
     ENVIRONMENT,
+    PROTOTYPES,
     SCORES,
     SUMMARY,
     BestOnTest,
@@ -221,7 +222,7 @@ def open_run(
             _same_run(folder, settings, resume)
             point = _resumed(folder, read_checkpoint(folder / CHECKPOINTS, None if resume is True else resume))
             drop_checkpoints_after(folder / CHECKPOINTS, point.state.round)
-            for result in (SUMMARY, SCORES.file, FILE):  # of fewer rounds: until it has ended, the run has none
+            for result in (SUMMARY, SCORES.file, PROTOTYPES):  # of fewer rounds: until it has ended, the run has none
                 (folder / result).unlink(missing_ok=True)
         else:
             clear_run(folder)

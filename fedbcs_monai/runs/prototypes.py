@@ -7,9 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from fedbcs_monai.federated.traffic import class_vectors
+from fedbcs_monai.runs.schema import PROTOTYPES
 from fedbcs_monai.tensors import Tensors, prefixed, read_tensors, under, write_tensors
 
-FILE = "prototypes.safetensors"
 SERVER, SITES = "server", "sites"
 
 
@@ -31,7 +31,7 @@ def write_prototypes(folder: Path, server: Tensors, sites: Mapping[str, Tensors]
     for site, sent in sites.items():
         tensors |= prefixed(f"{SITES}/{site}", sent)
     if tensors:
-        write_tensors(folder / FILE, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
+        write_tensors(folder / PROTOTYPES, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()})
 
 
 def read_kept_prototypes(folder: Path) -> KeptPrototypes | None:
@@ -40,9 +40,9 @@ def read_kept_prototypes(folder: Path) -> KeptPrototypes | None:
     Raises:
         DamagedError: it is not the file that was written.
     """
-    if not (folder / FILE).is_file():
+    if not (folder / PROTOTYPES).is_file():
         return None
-    tensors = read_tensors(folder / FILE)
+    tensors = read_tensors(folder / PROTOTYPES)
     of_sites = under(SITES, tensors)
     names = dict.fromkeys(name.partition("/")[0] for name in of_sites)
     return KeptPrototypes(under(SERVER, tensors), {site: under(site, of_sites) for site in names})

@@ -28,8 +28,10 @@ CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+PROTOTYPES = "prototypes.safetensors"
 
 CHECKPOINTS, TENSORBOARD, EXAMPLES, LOOKS, SITES = "checkpoints", "tensorboard", "examples", "looks", "sites"
+TRACKED = "tracked"
 """Folders in it."""
 
 

@@ -37,6 +37,7 @@ from fedbcs_monai.runs.schema import (
     SITES,
     SUMMARY,
     TENSORBOARD,
+    TRACKED,
     ModelScore,
     Summary,
     Table,
@@ -224,7 +225,7 @@ def processor() -> str:
 
 def _is_ours(path: Path) -> bool:
     if len(path.parts) > 1:
-        return path.parts[0] in (CHECKPOINTS, TENSORBOARD, EXAMPLES, LOOKS, SITES)
+        return path.parts[0] in (CHECKPOINTS, TENSORBOARD, EXAMPLES, LOOKS, SITES, TRACKED)
     tables = (ROUNDS.file, REFUSED.file, SCORES.file)
     names = (CONFIG, sum_file(Path(CONFIG)).name, ENVIRONMENT, SUMMARY, REPORT, *tables)
     return path.name in names or path.suffix == ".safetensors"

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fedbcs_monai.files import DamagedError
-from fedbcs_monai.runs.prototypes import FILE, read_kept_prototypes, write_prototypes
+from fedbcs_monai.runs.prototypes import read_kept_prototypes, write_prototypes
+from fedbcs_monai.runs.schema import PROTOTYPES
 
 
 def test_what_is_written_is_read_and_what_describes_no_class_is_left_out(tmp_path):
@@ -33,7 +34,7 @@ def test_a_method_without_prototypes_leaves_no_file(tmp_path):
 
 def test_a_damaged_file_is_refused(tmp_path):
     write_prototypes(tmp_path, {"1": torch.ones(3)}, {})
-    path = tmp_path / FILE
+    path = tmp_path / PROTOTYPES
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(DamagedError):
         read_kept_prototypes(tmp_path)
