@@ -60,9 +60,9 @@ def kept(monkeypatch):
 
 
 def test_every_number_is_tracked_and_who_looks_on_hears_the_same(tiny, kept):
-    config, plain, behind = tiny(rounds=2), Noting(), Noting()
-    train(config, watch=plain)
-    train({**config, "output": f"{config['output']}_tracked"}, watch=Tracking(behind, ["kept"]))
+    plain, behind = Noting(), Noting()
+    train(tiny(rounds=2), watch=plain)
+    train(tiny(rounds=2), watch=Tracking(behind, ["kept"]))
     assert behind.heard == plain.heard
     numbers = Kept.last.numbers
     assert {(at, f"loss/{site}") for at in (1, 2) for site in SITES} <= numbers.keys()
