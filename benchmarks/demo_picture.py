@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fedbcs_monai.report.runs import Example, Run, read_examples, read_run
+from fedbcs_monai.runs.reader import Example, Run, read_examples, read_run
 
 REFERENCE, FEDAVG, FEDBCS = "#ffdc4a", "#2b8cd6", "#e0601a"
 

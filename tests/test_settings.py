@@ -10,7 +10,7 @@ from msgspec import structs
 from fedbcs_monai.config import load_config, settings_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import load_job
-from fedbcs_monai.runs.loop import changed_keys
+from fedbcs_monai.runs.status import changed_keys
 from fedbcs_monai.settings import KEYS, SLOTS, Settings, keys_that, name_of, plain
 
 

@@ -20,9 +20,10 @@ from msgspec.structs import replace
 
 from fedbcs_monai.benchmark.estimate import Estimate
 from fedbcs_monai.benchmark.plan import PlannedRun, Suite
-from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
+from fedbcs_monai.benchmark.status import seconds_of, stages_of
 from fedbcs_monai.benchmark.worker import Ended, work
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.runs.status import Stage
 
 TRAINED = 0.95
 """Part of a run that is training; the rest is testing."""

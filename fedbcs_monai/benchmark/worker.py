@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.benchmark.plan import PlannedRun
-from fedbcs_monai.benchmark.status import Stage, stage_of
+from fedbcs_monai.benchmark.status import stage_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.runs.status import Stage
 
 
 class Ended(NamedTuple):

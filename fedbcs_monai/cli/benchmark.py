@@ -135,9 +135,10 @@ def _run(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") ->
 def print_plan(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
     """Every run with its stage and its steps, and what is known of the time."""
     from fedbcs_monai.benchmark import Estimate, check_jobs, steps_a_round
-    from fedbcs_monai.benchmark.status import Stage, seconds_of, stages_of
+    from fedbcs_monai.benchmark.status import seconds_of, stages_of
     from fedbcs_monai.report import duration
     from fedbcs_monai.runs.setup import require_all
+    from fedbcs_monai.runs.status import Stage
 
     check_jobs(jobs)
     known: dict[str, list[Samples]] = {}

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from fedbcs_monai.benchmark import Failure, SuiteWatch
 from fedbcs_monai.benchmark.plan import PlannedRun
-from fedbcs_monai.benchmark.status import Stage
 from fedbcs_monai.cli.console import QuietConsole
 from fedbcs_monai.report import duration
+from fedbcs_monai.runs.status import Stage
 
 
 class PrintedProgress(SuiteWatch):

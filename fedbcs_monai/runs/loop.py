@@ -12,8 +12,6 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from fedbcs_monai.config import renamed, settings_of
-from fedbcs_monai.data import digest_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.federated.memory import peak_bytes
@@ -29,7 +27,7 @@ from fedbcs_monai.runs.checkpoint import (
 )
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, write_model
 from fedbcs_monai.runs.prototypes import write_prototypes
-from fedbcs_monai.runs.reader import is_finished, read_environment, read_json
+from fedbcs_monai.runs.reader import is_finished
 from fedbcs_monai.runs.schema import (
     CHECKPOINTS,
     CONFIG,
@@ -42,8 +40,9 @@ from fedbcs_monai.runs.schema import (
     ModelScore,
     Summary,
 )
+from fedbcs_monai.runs.status import cases_digest, changed_keys
 from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment
-from fedbcs_monai.settings import KEYS, Settings, keys_that, plain
+from fedbcs_monai.settings import Settings, plain
 from fedbcs_monai.tensors import Tensors, under
 
 NOBODY: Callable[[], Mapping[str, Tensors]] = dict
@@ -228,7 +227,7 @@ def open_run(
             clear_run(folder)
         journal = Journal(folder, since=point.state.round)
         journal.write_config(plain(settings))
-        cases = _cases(settings)
+        cases = cases_digest(settings)
         journal.write_json(ENVIRONMENT, environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
     return Run(settings, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
@@ -266,27 +265,6 @@ def _resumed(folder: Path, point: Checkpoint) -> Checkpoint:
 def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
     """Of what sites keep, as `Site.state` gives it, the tensors of the network."""
     return {name: under("private", state) for name, state in sites.items()}
-
-
-def changed_keys(folder: Path, settings: Settings) -> list[str]:
-    """Keys in which a run has another configuration; those apart that a resumed run may have otherwise.
-
-    A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
-    """
-    free = set(keys_that("resume"))
-    written = renamed(read_json(folder / CONFIG), str(folder), warn=False)
-    before = settings_of({key: value for key, value in written.items() if key in KEYS})
-    then, cases = read_environment(folder).get("cases"), _cases(settings)
-    if then and cases:
-        free.add("sites")
-    changed = [key for key in KEYS if key not in free and getattr(before, key) != getattr(settings, key)]
-    changed = sorted([*changed, *(written.keys() - KEYS)])
-    return [*changed, "sites (its cases or their parts)"] if "sites" in free and then != cases else changed
-
-
-def _cases(settings: Settings) -> str | None:
-    """Which cases are in which parts; None where the sites are elsewhere."""
-    return digest_sites(Path(settings.sites)) if settings.sites else None
 
 
 def _unbegun(folder: Path, settings: Settings) -> bool:

@@ -12,10 +12,11 @@ from fedbcs_monai.backends.local import train
 from fedbcs_monai.benchmark import Estimate, SuiteWatch, carry_out, run_suite, steps_a_round
 from fedbcs_monai.benchmark.plan import PlannedRun, Suite
 from fedbcs_monai.benchmark.read_plan import Choice, read_suite
-from fedbcs_monai.benchmark.status import Stage, is_finished, stage_of
+from fedbcs_monai.benchmark.status import is_finished, stage_of
 from fedbcs_monai.data import Samples
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.runs.status import Stage
 from fedbcs_monai.settings import Settings
 
 BROKEN = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "centralized": True}}}
@@ -60,7 +61,7 @@ def together(tiny_suite, tmp_path_factory):
 def test_a_run_that_fails_is_told_and_stops_no_other(together):
     _, suite, failures, events = together
     assert [(failure.run.name, failure.reason) for failure in failures] == [
-        ("nuclei_broken_seed0", "pool trains in one place, and LocalOnly keeps tensors at sites; use FedAvg")
+        ("nuclei_broken_seed0", "centralized trains in one place, and LocalOnly keeps tensors at sites; use FedAvg")
     ]
     assert failures[0].reason in failures[0].log.read_text()
     assert ("failed", "nuclei_broken_seed0") in events

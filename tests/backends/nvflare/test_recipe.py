@@ -72,7 +72,7 @@ def test_two_runs_have_two_ids_and_server_and_sites_the_same(recipe, tiny, tmp_p
 
 
 def test_what_has_no_place_in_a_federation_is_refused(recipe, tiny):
-    with pytest.raises(UserError, match="pool trains in one place"):
+    with pytest.raises(UserError, match="centralized trains in one place"):
         recipe(tiny(centralized=True))
 
 
