@@ -16,6 +16,8 @@ import yaml
 
 from fedbcs_monai.cli import main
 from fedbcs_monai.runs.checkpoint import read_checkpoint
+from fedbcs_monai.runs.prototypes import read_kept_prototypes
+from fedbcs_monai.runs.schema import PROTOTYPES
 from fedbcs_monai.runs.writer import LOCK
 from fedbcs_monai.settings import plain
 
@@ -200,6 +202,12 @@ def assert_same_run():
     def same(flare: Path, one_process: Path) -> None:
         tensors = [{path.name: path.read_bytes() for path in f.glob("*.safetensors")} for f in (flare, one_process)]
         assert {"model.safetensors", "last.safetensors"} <= tensors[0].keys()
+        kept = [read_kept_prototypes(folder) for folder in (flare, one_process)]  # a site's own only in one process
+        if kept[0] is not None and kept[1] is not None:
+            assert kept[0].server.keys() == kept[1].server.keys()
+            assert all(torch.equal(kept[0].server[name], tensor) for name, tensor in kept[1].server.items())
+            for each in tensors:
+                del each[PROTOTYPES]
         assert tensors[0] == tensors[1]
         assert not (flare / LOCK).exists()
         states = [read_checkpoint(folder / "checkpoints").state for folder in (flare, one_process)]

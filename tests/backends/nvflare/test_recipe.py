@@ -129,4 +129,4 @@ def test_a_proof_of_concept_has_the_sites_of_the_list(recipe, tiny):
     project = yaml.safe_load(Path(env.project_conf_path).read_text())
     names = {kind: [p["name"] for p in project["participants"] if p["type"] == kind] for kind in ("client", "admin")}
     assert names == {"client": ["Alder", "Birch", "Cedar", "Elm"], "admin": ["me@here.org"]}
-    assert project["builders"][-1]["args"] == {"sites": tiny()["sites"]}
+    assert project["builders"][-1]["args"] == {"sites": tiny().sites}
