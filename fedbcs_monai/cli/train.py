@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from fedbcs_monai.cli.options import NORMAL, OUTPUT, Trust, Verbosity, folder_or
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Trust, Verbosity, folder_or
 from fedbcs_monai.cli.overrides import Overrides, overrides_of
 from fedbcs_monai.errors import UserError
 
@@ -25,6 +25,7 @@ def train(
     resume: Annotated[Sequence[int] | None, Parameter(consume_multiple=(0, 1))] = None,
     overwrite: bool = False,
     dry_run: bool = False,
+    track: Annotated[Sequence[Literal["mlflow", "wandb"]], SEVERAL] = (),
     trust: Trust = (),
     verbosity: Verbosity = NORMAL,
 ) -> None:
@@ -39,15 +40,18 @@ def train(
         resume: resume from the newest checkpoint, or with a number from that of this round
         overwrite: replace the run in the folder
         dry_run: build everything, take one step at one site, print what would run, and stop
+        track: where every number of every round goes besides TensorBoard
     """
     from msgspec.structs import replace
 
     from fedbcs_monai.backends.local import plan_training
     from fedbcs_monai.cli.scores import score_table
     from fedbcs_monai.config import load_config
+    from fedbcs_monai.runs.tracking import Tracking
     from fedbcs_monai.training import train
 
     console = verbosity.console()
+    watch = Tracking(console, track)
     given, start = overrides_of(overrides), _start(resume)
     if output is not None:
         given["output"] = str(output)
@@ -58,7 +62,7 @@ def train(
         _print_plan(plan_training(settings, resume=start, overwrite=overwrite, watch=console), settings, console)
         return
     try:
-        folder = train(settings, resume=start, overwrite=overwrite, watch=console)
+        folder = train(settings, resume=start, overwrite=overwrite, watch=watch)
     except KeyboardInterrupt:
         console.interrupted(settings.output, "the same command and --resume")
         raise

@@ -21,6 +21,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P")
 """Of the classes."""
 
 CLASSES = ("background", "structure")
+"""What they are called where a run does not say."""
 
 CAPTION = (
     "Each mark is a vector that describes a class, scaled to unit length and projected on the first two principal "
@@ -59,13 +60,15 @@ def prototype_map(compared: Comparison) -> Drawing | None:
     every = [dot for dots in found.values() for dot in dots]
     of_sites = {dot.site for dot in every if dot.site}
     labels = sorted({dot.label for dot in every})
+    names = compared.arms[0].runs[0].config.get("classes") or CLASSES
     keys = [
         Line2D([], [], linestyle="", marker="o", color=colour_of(site, compared.sites), label=site)
         for site in compared.sites
         if site in of_sites
     ]
     keys += [
-        Line2D([], [], linestyle="", marker=MARKERS[n % len(MARKERS)], color=SOFT, label=class_name(n)) for n in labels
+        Line2D([], [], linestyle="", marker=MARKERS[n % len(MARKERS)], color=SOFT, label=class_name(n, names))
+        for n in labels
     ]
     legend(figure, keys)
     return finished("prototypes", "Class prototypes", f"{CAPTION} {SENT if of_sites else KEPT}", figure)
@@ -124,9 +127,9 @@ def colour_of(site: str, sites: Sequence[str]) -> str:
     return COLOURS[list(sites).index(site) % len(COLOURS)] if site in sites else SOFT
 
 
-def class_name(label: int) -> str:
+def class_name(label: int, names: Sequence[str]) -> str:
     """What a class is called."""
-    return CLASSES[label] if label < len(CLASSES) else f"class {label}"
+    return names[label] if label < len(names) else f"class {label}"
 
 
 def _vectors(tensors: Tensors) -> Iterator[tuple[str, int, NDArray[np.float64]]]:

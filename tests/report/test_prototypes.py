@@ -1,5 +1,7 @@
 """The map of prototypes: directions on two axes, sites coloured, the server's hollow."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -51,6 +53,15 @@ def test_every_place_has_a_panel_and_every_prototype_a_mark(make_run):
     assert sum(line.get_markerfacecolor() != "none" for line in marks) == 4
     assert {line.get_marker() for line in marks} == {"o", "^"}
     assert drawing.caption.endswith(SENT)
+
+
+def test_classes_are_called_as_the_run_calls_them(make_run):
+    folder = make_run("a", "FedProto")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"classes": ["background", "gland"]}))
+    write_prototypes(folder, {"0": torch.eye(3)[:2], "1": torch.eye(3)[2], "2": torch.ones(3)}, {})
+    (legend,) = drawn(folder).figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["background", "gland", "class 2"]
 
 
 def test_a_run_without_those_of_sites_shows_the_servers_and_says_so(make_run):

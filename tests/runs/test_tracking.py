@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from fedbcs_monai.backends.local import train
+from fedbcs_monai.cli import main
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.runs import tracking
@@ -98,6 +99,13 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_
     with pytest.raises(UserError) as refused:
         Tracking(Watch(), [name])
     assert str(refused.value) == f"track is {name!r}, which is not installed: {line}"
+
+
+def test_the_command_refuses_it_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "find_spec", lambda module: None)
+    assert main(["train", "nuclei_fedavg", "--track", "mlflow"]) == 2
+    said = "fedbcs train: track is 'mlflow', which is not installed: pip install 'fedbcs-monai[track]'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_unknown_tracker_is_refused():
