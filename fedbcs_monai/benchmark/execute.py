@@ -1,5 +1,6 @@
 """Processes: every run in one of its own, so that one's end is not another's, and memory is its own."""
 
+import logging
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ from fedbcs_monai.benchmark.status import seconds_of, stages_of
 from fedbcs_monai.benchmark.worker import Ended, work
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.runs.status import Stage
+
+_LOG = logging.getLogger(__name__)
 
 TRAINED = 0.95
 """Part of a run that is training; the rest is testing."""
@@ -144,6 +147,7 @@ class _Crew:
             process.start()
         theirs.close()
         self.running[ours] = _Job(run, process, log)
+        _LOG.info("%s: its process has started", run.name)
         self.watch.started(run, self.stages[run.name])
 
     def hear(self, connection: Connection) -> None:
@@ -167,6 +171,7 @@ class _Crew:
         job = self.running.pop(connection)
         connection.close()
         job.process.join()
+        _LOG.info("%s: its process has ended with code %s", job.run.name, job.process.exitcode)
         if reason is not None:
             self.failures.append(Failure(job.run, reason, job.log))
             self.watch.failed(self.failures[-1])

@@ -132,7 +132,7 @@ class RichConsole(RichProgress, QuietConsole):
 
     def warning(self, text: str, **values: Any) -> None:
         """A yellow line."""
-        self.console.print(text, style="yellow", soft_wrap=True)
+        self.console.print(f"warning: {text}", style="yellow", soft_wrap=True)
 
 
 def open_console(quiet: bool = False, json: bool = False, verbose: int = 0) -> QuietConsole:
@@ -145,22 +145,29 @@ def open_console(quiet: bool = False, json: bool = False, verbose: int = 0) -> Q
     """
     console = QuietConsole() if quiet else JsonConsole() if json else RichConsole()
     logger = logging.getLogger("fedbcs_monai")
-    logger.setLevel(logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
-    logger.handlers = [_StandardError()]
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    logger.handlers = [_Records(console)]
     for library in ("monai", "tifffile"):
         logging.getLogger(library).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")  # libraries speak of themselves to users who cannot change them
     warnings.filterwarnings("default", module="fedbcs_monai")
-    warnings.showwarning = lambda message, *_, **__: console.warning(f"warning: {message}")
+    warnings.showwarning = lambda message, *_, **__: console.warning(str(message))
     return console
 
 
-class _StandardError(logging.Handler):
-    """A line on what is standard error at the time."""
+class _Records(logging.Handler):
+    """Log records: a warning through the console, everything else as a line on standard error."""
+
+    def __init__(self, console: QuietConsole) -> None:
+        super().__init__()
+        self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it."""
-        print(f"{record.levelname.lower()} {record.name}: {record.getMessage()}", file=sys.stderr)
+        if record.levelno >= logging.WARNING:
+            self.console.warning(record.getMessage())
+        else:
+            print(f"{record.levelname.lower()} {record.name}: {record.getMessage()}", file=sys.stderr)
 
 
 def _finite(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from inspect import signature
 
 from cyclopts import App, CycloptsError, Parameter
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _failed(command, _explained(error), words)
     except UserError as error:
-        return _failed(command, str(error), words)
+        return _failed(command, _misspelt(words) or str(error), words)
     except OSError as error:
         return _failed(command, refused(error), words)
     except KeyboardInterrupt:
@@ -70,6 +71,23 @@ def _explained(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError) and error.target and "overrides" in signature(error.target).parameters:
         text += " The configuration comes first, then its keys."
     return text
+
+
+def _misspelt(words: Sequence[str]) -> str:
+    """What to say of a word that is no key of a configuration and nearly an option of the command; else nothing."""
+    from fedbcs_monai.settings import KEYS
+
+    _, apps, rest = app.parse_commands(words)
+    if apps[-1].default_command is None or "overrides" not in signature(apps[-1].default_command).parameters:
+        return ""
+    options = [name for argument in apps[-1].assemble_argument_collection() for name in argument.names]
+    for word in rest:
+        key = word.partition("=")[0]
+        if key.startswith("--") and key not in options and key.removeprefix("--").partition("::")[0] not in KEYS:
+            near = get_close_matches(key, [*options, *(f"--{known}" for known in KEYS)], n=1, cutoff=0.7)
+            if near and near[0] in options:
+                return f"unknown option {key}, did you mean {near[0]}?"
+    return ""
 
 
 def _failed(command: str, text: str, words: Sequence[str]) -> int:

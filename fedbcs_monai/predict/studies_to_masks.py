@@ -1,6 +1,7 @@
 """Predict: images to masks, pictures and statistics in files, and one page about them."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -25,6 +26,8 @@ from fedbcs_monai.predict.outputs import (
 from fedbcs_monai.predict.page import Entry, is_page, is_whole, write_page
 from fedbcs_monai.predict.predictor import Predictor
 from fedbcs_monai.predict.studies import STATISTICS, Found, Study, find_studies, requested
+
+_LOG = logging.getLogger(__name__)
 
 PAGE = "report.html"
 
@@ -118,8 +121,10 @@ def predict(
                 row = done.get(study.name) or _carried_out(study, plans[study.name], predictor, within)
             except Exception as error:  # one study never costs another
                 failed[study.name] = _naming(study, discreet_reason(error))
+                _LOG.info("study %d of %d: failed with %s", n + 1, len(plans), type(error).__name__)
                 continue
             rows[study.name] = row
+            _LOG.info("study %d of %d: segmented", n + 1, len(plans))  # without its name, which may tell of a patient
             if row.get("missing"):
                 failed[study.name] = _naming(
                     study, "; ".join(f"no {what}: {why}" for what, why in row["missing"].items())

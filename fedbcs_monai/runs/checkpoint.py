@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.files import BLANK, DIGEST, DamagedError, check_digest, insert_digest, sha256, sweep, whole
 from fedbcs_monai.tensors import Tensors, decoded, prefixed, under, write_tensors
+
+_LOG = logging.getLogger(__name__)
 
 
 class Checkpoint(NamedTuple):
@@ -50,6 +53,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Pat
         insert_digest(part)
     for older in _rounds(folder)[:-keep] if keep else ():
         _remove(older)
+    _LOG.debug("checkpoint of round %d in %s", checkpoint.state.round, folder)
     return stem.with_suffix(".json")
 
 

@@ -1,5 +1,6 @@
 """Run: the rounds of a federation and what they leave on disk, whoever carries its messages."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ from fedbcs_monai.runs.status import cases_digest, changed_keys
 from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment
 from fedbcs_monai.settings import Settings, plain
 from fedbcs_monai.tensors import Tensors, under
+
+_LOG = logging.getLogger(__name__)
 
 NOBODY: Callable[[], Mapping[str, Tensors]] = dict
 """What sites keep for themselves, where they keep it on their own disks."""
@@ -166,10 +169,12 @@ class Run:
         if self.sent is not None and broadcast.task == "train":
             self.sent[update.site] = class_vectors(update.shared)
         self.journal.log(broadcast.round, update.site, update.metrics)
+        _LOG.debug("round %d: %s has trained", broadcast.round, update.site)
         self.watch.trained(broadcast.round, update.site, update.metrics)
 
     def refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
         """Note what a site sent and why it is not believed."""
+        _LOG.info("round %d: refused what %s sent: %s", broadcast.round, site, reason)
         self.journal.refuse(broadcast.round, broadcast.task, site, reason)
         self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
 
@@ -190,7 +195,11 @@ class Run:
             self.journal.log(state.round, site, metrics)
         self.watch.evaluated(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
         found = {"evaluated": state.round, **bests(history, state.round, scores)}
-        if found.get("best", {}).get("round") == state.round:
+        best = found.get("best", {}).get("round") == state.round
+        _LOG.info(
+            "round %d: evaluated at %d sites%s", state.round, len(scores), ", the best model so far" if best else ""
+        )
+        if best:
             found["best"]["sha256"] = write_model(self.journal.folder, "selected", state.weights, private(kept()))
         return found
 
@@ -230,6 +239,7 @@ def open_run(
         cases = cases_digest(settings)
         journal.write_json(ENVIRONMENT, environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
+    _LOG.info("run in %s on %s: rounds %d to %d", folder, device, point.state.round + 1, settings.rounds)
     return Run(settings, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
 
 

@@ -126,6 +126,12 @@ def test_a_task_has_one_site_list(named):
         (["trian", "x"], 'Did you mean "train"?'),
         (["flare", "exprt", "x"], 'Did you mean "export"?'),
         (["predict", "m", "-i", "x", "-o", "y", "--overwrit"], "Did you mean --overwrite?"),
+        (
+            ["train", "nuclei_fedavg", "--overwrit", "--rounds", "5"],
+            "unknown option --overwrit, did you mean --overwrite",
+        ),
+        (["train", "nuclei_fedavg", "--roundz", "5"], "unknown key 'roundz', did you mean 'rounds'"),
+        (["flare", "export", "x", "-o", "y", "--job-nam", "z"], "unknown option --job-nam, did you mean --job-name?"),
         (["train", "--rounds", "5", "x"], "The configuration comes first, then its keys"),
         (["report"], "RUNS"),
         (["sites", "x", "-q", "--json"], "Mutually exclusive"),

@@ -100,3 +100,14 @@ def test_the_listing_of_series_is_all_that_is_said(tmp_path, models, made, capsy
     assert "--series" in said.err
     everything = said.out + said.err + caplog.text
     assert not any(word in everything for word in ("Doe", "Jane", "HOSP-4711", "19500101"))
+
+
+def test_a_prediction_logs_its_studies_by_number(tmp_path, models, nuclei_sites, capsys):
+    image = next(nuclei_sites.parent.glob("Elm/images/*.png"))
+    study = tmp_path / "DOE_JANE_19500101.png"
+    study.write_bytes(image.read_bytes())
+    out = tmp_path / "out"
+    assert main(["predict", str(models["nuclei"]), "-i", str(study), "-o", str(out), "-vv", "--device", "cpu"]) == 0
+    logged = [line for line in capsys.readouterr().err.splitlines() if " fedbcs_monai." in line]
+    assert "info fedbcs_monai.predict.studies_to_masks: study 1 of 1: segmented" in logged
+    assert not any("DOE" in line for line in logged)
