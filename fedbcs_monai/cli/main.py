@@ -1,8 +1,10 @@
 """Main: the commands, where each of them is, and what becomes of errors."""
 
+import logging
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from inspect import signature
 
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app.resolved_commands()  # for their first lines in the help
     command = f"fedbcs {words[0]}" if words and words[0] in app else "fedbcs"
     try:
-        return int(app(words) or 0)
+        with _restoring():
+            return int(app(words) or 0)
     except CycloptsError as error:
         return _failed(command, _explained(error), words)
     except UserError as error:
@@ -60,6 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _failed(command, "interrupted", words)
         return INTERRUPTED
+
+
+@contextmanager
+def _restoring() -> Iterator[None]:
+    """Leave warnings and the package's log to a caller in Python as they were."""
+    logger = logging.getLogger("fedbcs_monai")
+    level, handlers = logger.level, logger.handlers
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers = handlers
 
 
 def _explained(error: CycloptsError) -> str:

@@ -6,6 +6,14 @@ import logging
 import pytest
 
 from fedbcs_monai.cli.console import open_console
+from fedbcs_monai.cli.main import _restoring
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    with _restoring():
+        yield
+
 
 LOG = logging.getLogger("fedbcs_monai.predict.studies_to_masks")
 
