@@ -61,13 +61,12 @@ def test_a_method_goes_from_nothing_to_a_row(page, nuclei_sites, tmp_path):
         (here / text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
     commands = [line for text in blocks(page, "") for line in text.splitlines()]
     assert commands.pop(0) == "export PYTHONPATH=."
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])}
     for command in commands:
         more = next(options for start, options in QUICK.items() if command.startswith(start))
         name, *words = command.split()
         python = [sys.executable, "-m", PROGRAMS[name]]
-        done = subprocess.run(
-            [*python, *words, *more], cwd=here, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True
-        )
+        done = subprocess.run([*python, *words, *more], cwd=here, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     rows = (here / "runs" / "mine" / "tables.md").read_text(encoding="utf-8")
     assert "| FedAvg |" in rows
