@@ -95,7 +95,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     sites = list_sites(folder / "data")[:count]
     write_sites(folder / "sites.json", sites, "nuclei")
     config = load_config(
-        "nuclei_fedavg",
+        "nuclei",
         {
             **TINY,
             "sites": str(folder / "sites.json"),

@@ -89,7 +89,7 @@ def _model(folder: Path, task: str, options: argparse.Namespace) -> Path:
     """A run folder of the shipped network with random weights."""
     widths = {"network_def::features": options.features} if options.features else {}
     here = {"device": options.device, "seed": options.seed, **widths}
-    config = load_config(f"{task}_fedavg", here)
+    config = load_config(task, here)
     (folder / task).mkdir()
     (folder / task / "config.json").write_text(json.dumps(plain(config)))
     write_tensors(folder / task / "model.safetensors", build_network(config, compute_of(config)).state_dict())

@@ -103,7 +103,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         sites = make_sites(Path(folder), options)
-        for name in options.experiments:
+        for name in options.methods:
             results.append(measure(name, sites, Path(folder) / name, options))
     found["threads"] = torch.get_num_threads()
     close(found)
@@ -113,10 +113,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", nargs="+", default=["nuclei_fedavg", "nuclei_fedbcs"])
+    parser.add_argument("--methods", nargs="+", default=["FedAvg", "FedBCS"])
     parser.add_argument("--cases", type=int, default=12, help="training cases a site")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one that is not timed")
-    parser.add_argument("--features", type=int, nargs=5, help="widths; default: those of the experiment")
+    parser.add_argument("--features", type=int, nargs=5, help="widths; default: those of the task")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
@@ -143,11 +143,11 @@ def make_sites(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of the parts of some rounds of an experiment."""
+    """Seconds of the parts of some rounds of a method."""
     overrides = {"sites": str(sites), "output": str(folder), "device": options.device, "seed": options.seed}
     overrides |= {"threads": options.threads} if options.threads else {}
     overrides |= {"network_def::features": options.features} if options.features else {}
-    config = load_config(name, overrides)
+    config = load_config("nuclei", {"method": name, **overrides})
     folder.mkdir()
     federation = set_up(config)
     rounds = run(federation, config, Journal(folder), options.rounds)
@@ -155,7 +155,7 @@ def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -
         total = sum(seconds.values())
         say(f"{name}: round of {total:.1f} s, {1 - seconds['training'] / total:.1%} not training")
     steps = sum(-(-site.cases // config.batch_size) for site in federation.sites)
-    return {"experiment": name, "sites": len(federation.sites), "steps_a_round": steps, "rounds": rounds}
+    return {"method": name, "sites": len(federation.sites), "steps_a_round": steps, "rounds": rounds}
 
 
 def run(federation: Federation, config: dict[str, Any], journal: Journal, rounds: int) -> list[dict[str, float]]:
@@ -201,7 +201,7 @@ def timed(watch: Stopwatch, federation: Federation) -> Iterator[None]:
 
 
 def shown(result: dict[str, Any]) -> str:
-    """A Markdown table of one experiment."""
+    """A Markdown table of one method."""
     rounds = result["rounds"]
     total = sum(sum(seconds.values()) for seconds in rounds)
     header = ["part", "seconds a round", "share", "share by round", "what it is"]
@@ -213,7 +213,7 @@ def shown(result: dict[str, Any]) -> str:
         rows.append([part, f"{spent / len(rounds):.3f}", f"{spent / total:.2%}", each, meaning])
     training = sum(seconds["training"] for seconds in rounds)
     return (
-        f"{result['experiment']}, {result['sites']} sites, {result['steps_a_round']} steps a round,"
+        f"{result['method']}, {result['sites']} sites, {result['steps_a_round']} steps a round,"
         f" {len(rounds)} rounds: {1 - training / total:.1%} of a round is not training.\n\n{table(header, rows)}"
     )
 

@@ -70,7 +70,7 @@ def measured(sites: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def aggregate(sites: int, options: argparse.Namespace) -> dict[str, Any]:
     """Time and peak memory of the mean of the weights."""
-    network = build(load_config("nuclei_fedbcs"), "network_def")
+    network = build(load_config("nuclei", {"method": "FedBCS"}), "network_def")
     weights = cut(network.state_dict(), options.total_gib * 2**30 / sites)
     FedAvg().aggregate(State(0, {}, {}), [Update("Alder", 1, {"weight": torch.ones(8)}, {})])
     handed = Handed(weights, sites)

@@ -78,7 +78,7 @@ class Variant(NamedTuple):
     network: dict[str, Any]
 
 
-SHIPPED = load_config("nuclei_fedbcs")
+SHIPPED = load_config("nuclei", {"method": "FedBCS"})
 FSR = {key: SHIPPED["network_def"][key] for key in ("recalibrate", "recalibrate_decoder", "style")}
 ADAPTIVE = {"style": {"gate": "adaptive"}}
 ENCODER = {"recalibrate": [2, 3, 4], **ADAPTIVE}

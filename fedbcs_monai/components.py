@@ -15,6 +15,7 @@ from msgspec import structs
 
 from fedbcs_monai.allowlist import ALLOWLIST, METHODS, READER_NAMES, SETTINGS, Arguments, Kind, Part, Trust
 from fedbcs_monai.errors import UserError, nearest
+from fedbcs_monai.registry import own_methods, registered
 from fedbcs_monai.settings import SLOTS, Settings
 
 TRUST = "trust"
@@ -238,7 +239,7 @@ class _Checker:
 
     def entry(self, target: str, where: str, category: str) -> Entry:
         """The component of the allow-list that goes by a name."""
-        found = permitted().get(target)
+        found = permitted().get(target) or _of_a_package(target)
         if found is None:
             if not _might_be_there(target):
                 raise UserError(
@@ -262,7 +263,8 @@ class _Checker:
     def anything(self, value: Any, where: str) -> None:
         """Check an argument of what is trusted: any value, and components that are permitted themselves."""
         if isinstance(value, Mapping) and "_target_" in value:
-            found = permitted().get(value["_target_"]) if isinstance(value["_target_"], str) else None
+            named = value["_target_"]
+            found = (permitted().get(named) or _of_a_package(named)) if isinstance(named, str) else None
             self.component(value, where, found.category if found else "component")
         elif isinstance(value, Mapping):
             for name, inner in value.items():
@@ -308,7 +310,7 @@ class _Builder:
 
     def target(self, target: str) -> Any:
         """What a name stands for; the allow-list comes first, as no trust can change what it means."""
-        found = permitted().get(target)
+        found = permitted().get(target) or _of_a_package(target)
         return found.target if found else trusted_target(target, self.config[TRUST], target)
 
 
@@ -321,13 +323,20 @@ def permitted() -> Mapping[str, Entry]:
             target = _located(public)
             if target is not None:  # else of another version
                 found |= dict.fromkeys(_names(public, target), Entry(category, target, arguments))
-    methods = import_module(METHODS)
-    for name in methods.__all__:
-        if name not in ("Local", "Method"):
-            target = getattr(methods, name)
-            fields: Arguments = dict.fromkeys(inspect.signature(target).parameters, SETTINGS)
-            found |= dict.fromkeys(_names(f"{METHODS}.{name}", target), Entry("method", target, fields))
+    for name, target in own_methods().items():
+        found |= dict.fromkeys(_names(f"{METHODS}.{name}", target), Entry("method", target, _settings_of(target)))
     return found
+
+
+def _of_a_package(target: str) -> Entry | None:
+    """What an installed package registers under a name: permitted, as whoever runs this Python has installed it."""
+    found = registered(target)
+    return Entry(found.category, found.component, _settings_of(found.component)) if found else None
+
+
+def _settings_of(target: Any) -> Arguments:
+    """Words and numbers for every argument of a method, or of a network of another package."""
+    return dict.fromkeys(inspect.signature(target).parameters, SETTINGS)
 
 
 def trusted_target(target: str, trust: Trust, where: str) -> Any:

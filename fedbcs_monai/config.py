@@ -1,18 +1,19 @@
 """Configuration: stack files, apply overrides, and check the whole before it becomes the settings of a run."""
 
-import difflib
 import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from fedbcs_monai.allowlist import METHODS, Trust, trusting
-from fedbcs_monai.components import TRUST, check_permitted, components, resolved
-from fedbcs_monai.errors import UserError, nearest
+from fedbcs_monai.catalog import find_task, find_variant, tasks
+from fedbcs_monai.components import TRUST, check_permitted, components, resolved, trusted_target
+from fedbcs_monai.errors import UserError
+from fedbcs_monai.registry import method_target, network_layers, own_methods, registered
 from fedbcs_monai.settings import KEYS, OLD_NAMES, SLOTS, TEXTS, Key, Settings, check_classes, check_keys, check_value
 
 Content = dict[str, Any]
@@ -28,6 +29,9 @@ WORKFLOW = frozenset(
     ("bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "datalist", "site", "suffixes", "saving", "network")
 ) | frozenset(("val_interval", "train", "validate", "initialize", "run"))
 """Keys of a bundle's own workflows, which `monai.bundle` reads and a federation passes by."""
+
+SEGMENTER = "fedbcs_monai.networks.build_segmenter"
+"""The network that takes the layers of a method."""
 
 NAMES = TEXTS | {"stack"}
 """Keys of a run's files whose values are names or paths, so that a NO or a 001 in YAML is text."""
@@ -133,13 +137,6 @@ def value_of(text: str, key: str = "") -> Any:
     return read_yaml(f"{key}: {text}")[key] if isinstance(value, list) else text
 
 
-def shipped() -> Path:
-    """The folder that holds `bundle` and `configs`: in the installed package, or the repository's root."""
-    package = Path(__file__).parent
-    inside = package / "_shipped"
-    return inside if inside.is_dir() else package.parent
-
-
 def renamed(content: Mapping[str, Any], where: str, *, warn: bool = True) -> Content:
     """What a file says, under the names that its keys have today.
 
@@ -155,48 +152,71 @@ def renamed(content: Mapping[str, Any], where: str, *, warn: bool = True) -> Con
     return {OLD_NAMES.get(key, key): value for key, value in content.items()}
 
 
-def find_config(name: str | Path) -> Path:
-    """A configuration by its path, or a shipped experiment by its bare name."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if len(path.parts) > 1:
-        raise UserError(f"no configuration {str(name)!r}: there is no such file")
-    experiments = shipped() / "configs" / "experiments"
-    named = experiments / f"{name}.yaml"
-    if named.is_file():
-        return named
-    there = sorted(file.stem for file in experiments.glob("*.yaml"))
-    near = difflib.get_close_matches(path.stem, there, n=5) or there
-    raise UserError(f"no configuration {str(name)!r}; give a path, or a shipped experiment: {', '.join(near)}")
+class Line(NamedTuple):
+    """One key of a file or of the command line, and where it is written."""
+
+    where: str
+    key: str
+    value: Any
 
 
 def load_config(
-    path: str | Path | Sequence[str | Path],
+    config: str | Path | Sequence[str | Path],
     overrides: Mapping[str, Any] | None = None,
     trust: Iterable[str] | Trust = (),
+    *,
+    size: str = "",
+    variant: str = "",
 ) -> Settings:
-    """Read a configuration with all files beneath it, and check it.
+    """Read the configuration of a run with all files beneath it, and check it.
 
-    A file's `stack` names the files beneath it, or shipped experiments. A key of a later file replaces the same key of
-    an earlier one; a key such as ``optimizer::lr`` replaces what it names inside, and the number after the last of a
-    list appends. Overrides come last. A method may be given by its bare name. The workflow of a bundle is passed by.
+    A file's `stack` names the files beneath it, or shipped tasks (``nuclei``, ``nuclei/small``). A key of a later file
+    replaces the same key of an earlier one; a key such as ``optimizer::lr`` replaces what it names inside, and the
+    number after the last of a list appends. The variant comes after the files, overrides come last. The workflow of a
+    bundle is passed by.
+
+    A method that is given by its name brings the layers that it adds to the network (`Method.network_layers`), where
+    nothing else sets them. One that is given by its `_target_` is taken as it stands, as in the file of a run.
+
+    >>> load_config("prostate", size="small", overrides={"method": "FedBCS"}).network_def["context"]
+    {'width': 256}
 
     Args:
-        path: of a YAML or JSON file, or the name of a shipped experiment; of several, later ones win.
+        config: name of a shipped task, or path of a YAML or JSON file; of several, later ones win.
         overrides: from keys to values, as the command line gives them.
         trust: names of components, or of packages of them, that it may use besides those of the allow-list.
+        size: of a task; by default its full size.
+        variant: name of a shipped variant, or a file.
 
     Raises:
         UserError: an unknown key, file or argument, or what is not permitted; in one line, with the way out.
     """
-    content = _without_workflow(stacked(path, KEYS, overrides))
+    several = [config] if isinstance(config, str | Path) else config
+    lines = [line for one in several for line in _lines(find_task(one, size), NAMES, find_task)]
+    if variant:
+        task = str(config) if str(config) in tasks() else str(_last(lines, "task") or "")
+        lines += _lines(find_variant(variant, task), NAMES, find_task)
+    lines += _command_line(overrides)
+    content = _without_workflow(_laid(lines, KEYS, _layers_of_method(_last(lines, "method"), trusting(trust))))
     settings = settings_of(content, trust)
     if settings.reading and (missing := [key for key in IMAGE_KEYS if key not in content]):
         told = ", ".join(f"{key}: {getattr(settings, key)}" for key in missing)
-        warnings.warn(f"{path}: an earlier version wrote it, without {told}; these are taken", stacklevel=2)
+        warnings.warn(f"{config}: an earlier version wrote it, without {told}; these are taken", stacklevel=2)
     check_permitted({**content, "method": settings.method, TRUST: settings.trust})
     return settings
+
+
+def run_name(config: str | Path, size: str, variant: str, settings: Settings) -> str:
+    """The name of a run's folder where none is given: ``prostate_small_fedbcs``.
+
+    Args:
+        config: as in `load_config`, as are ``size`` and ``variant``.
+        size: of the task.
+        variant: of the run.
+        settings: of the run.
+    """
+    method = str(settings.method.get("_target_", "")).rpartition(".")[2].lower()
+    return "_".join(part for part in (Path(config).stem, size, Path(variant).stem or method) if part)
 
 
 def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Settings:
@@ -209,7 +229,7 @@ def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -
     values = {key: check_value(key, value) for key, value in content.items() if key not in (*SLOTS, "classes")}
     check_classes(content.get("network_def"), content.get("classes"))
     if isinstance(content.get("method"), str):
-        content = {**content, "method": {"_target_": f"{METHODS}.{_method_named(content['method'])}"}}
+        content = {**content, "method": {"_target_": method_target(content["method"])}}
     parts: dict[str, Any] = {
         key: resolved(content, key) if isinstance(content[key], str) else content[key] or {}
         for key in SLOTS
@@ -251,32 +271,74 @@ def _turned_by(preprocessing: Any) -> str | None:
     return "file" if targets and ours else None
 
 
-def stacked(
-    path: str | Path | Sequence[str | Path],
-    known: Mapping[str, Any],
-    overrides: Mapping[str, Any] | None = None,
-    names: Collection[str] = NAMES,
-) -> Content:
-    """Files and all that is beneath them laid over each other, and the overrides over them.
+def stacked(path: Path, known: Mapping[str, Any], names: Collection[str], find: Callable[[str], Path]) -> Content:
+    """A file of another kind than a run's, and all that is beneath it, laid over each other.
 
     Args:
-        path: as in `load_config`.
+        path: of the file.
         known: the keys that there are.
-        overrides: as in `load_config`.
         names: as in `read_yaml`.
+        find: from a name in `stack` to the file that is shipped under it.
 
     Raises:
         UserError: an unknown key, or a file that cannot be read.
     """
-    config: Content = {}
-    for top in [path] if isinstance(path, str | Path) else path:
-        for file, content in _layers(find_config(top), (), names):
-            for key, value in renamed(content, str(file)).items():
-                if key.split("::")[0] not in WORKFLOW:
-                    _set(config, key, value, str(file), known)
-    for key, value in renamed(overrides or {}, "command line").items():
-        _set(config, key, value, "command line", known)
-    return config
+    return _laid(_lines(path, names, find), known)
+
+
+def _command_line(overrides: Mapping[str, Any] | None) -> list[Line]:
+    return [Line("command line", key, value) for key, value in renamed(overrides or {}, "command line").items()]
+
+
+def _lines(path: Path, names: Collection[str], find: Callable[[str], Path]) -> list[Line]:
+    """Every line of a file and of those beneath it, the lowest first, without what the workflow of a bundle says."""
+    return [
+        Line(str(file), key, value)
+        for file, content in _layers(path, (), names, find)
+        for key, value in renamed(content, str(file)).items()
+        if key.partition("::")[0] not in WORKFLOW
+    ]
+
+
+def _last(lines: Iterable[Line], key: str) -> Any:
+    """The last value of a key; of a method also of its `_target_`, as a mapping."""
+    found: Any = None
+    for line in lines:
+        if line.key == key:
+            found = line.value
+        elif line.key == f"{key}::_target_":
+            found = {"_target_": line.value}
+    return found
+
+
+def _laid(lines: Iterable[Line], known: Mapping[str, Any], layers: Mapping[str, Any] | None = None) -> Content:
+    """Lines one over the other, and the layers of a method where no line sets them."""
+    content: Content = {}
+    for line in lines:
+        if line.key.startswith("network_def::"):  # it may lie inside a layer of the method
+            _add_layers(content, layers or {})
+        _set(content, line.key, line.value, line.where, known)
+    _add_layers(content, layers or {})
+    return content
+
+
+def _add_layers(content: Content, layers: Mapping[str, Any]) -> None:
+    network = content.get("network_def")
+    if isinstance(network, dict) and network.get("_target_") == SEGMENTER:
+        for argument, value in layers.items():
+            network.setdefault(argument, deepcopy(value))
+
+
+def _layers_of_method(method: Any, trust: Trust) -> dict[str, Any]:
+    """The layers that a method brings, if it is given by name; without any it is FedAvg."""
+    if isinstance(method, dict):
+        return {}
+    target = method_target(str(method or "FedAvg"))
+    own = own_methods().get(target.rpartition(".")[2]) if target.startswith(f"{METHODS}.") else None
+    found = own or (more.component if (more := registered(target)) else None)
+    if found is None and trust.covers(target):
+        found = trusted_target(target, trust, "method")
+    return network_layers(found) if isinstance(found, type) else {}
 
 
 def _without_workflow(content: Content) -> Content:
@@ -290,7 +352,9 @@ def _without_workflow(content: Content) -> Content:
     return content
 
 
-def _layers(path: Path, above: tuple[Path, ...], names: Collection[str]) -> Iterator[tuple[Path, Content]]:
+def _layers(
+    path: Path, above: tuple[Path, ...], names: Collection[str], find: Callable[[str], Path]
+) -> Iterator[tuple[Path, Content]]:
     """The files of a stack with their contents, the lowest first."""
     path = path.resolve()
     if path in above:
@@ -302,10 +366,11 @@ def _layers(path: Path, above: tuple[Path, ...], names: Collection[str]) -> Iter
     for name in below:
         beneath = path.parent / str(name)
         if not beneath.is_file():
-            beneath = shipped() / "configs" / "experiments" / f"{name}.yaml"
-        if not beneath.is_file():
-            raise UserError(f"{path}: `stack` names {name}: no file beside this one, and no shipped experiment")
-        yield from _layers(beneath, (*above, path), names)
+            try:
+                beneath = find(str(name))
+            except UserError as error:
+                raise UserError(f"{path}: `stack` names {name}: no file beside this one, and {error}") from None
+        yield from _layers(beneath, (*above, path), names, find)
     if content.get("sites"):
         content["sites"] = str(beside(path, content["sites"]))
     yield path, content
@@ -335,10 +400,10 @@ def _set(config: Content, key: str, value: Any, where: str, known: Mapping[str, 
     first, *inner = key.split("::")
     check_keys({first: value}, known, where)
     if not inner:
-        config[first] = value
+        config[first] = deepcopy(value)
         return
     if first == "method" and not isinstance(config.get(first), dict):
-        config[first] = {"_target_": f"{METHODS}.{_method_named(config.get(first) or 'FedAvg')}"}
+        config[first] = {"_target_": method_target(config.get(first) or "FedAvg")}
     holder = config.get(first, (known[first].default or None) if isinstance(known[first], Key) else None)
     at: Any = holder
     for name in inner[:-1]:
@@ -359,11 +424,3 @@ def _index(holder: Any, name: str, key: str, where: str) -> Any:
     if isinstance(holder, dict) and name in holder:
         return name
     raise UserError(f"{where}: {key!r} names something that is not there: {name!r}")
-
-
-def _method_named(name: str) -> str:
-    names = [known for known in import_module(METHODS).__all__ if known not in ("Local", "Method")]
-    by_lower = {known.lower(): known for known in names}
-    if name.lower() not in by_lower:
-        raise UserError(f"unknown method {name!r}{nearest(name, names)}")
-    return str(by_lower[name.lower()])

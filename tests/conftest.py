@@ -68,34 +68,34 @@ def prostate_sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Settings]:
-    """A shipped nuclei experiment made tiny, each in a folder of its own: ``tiny("nuclei_fedbcs", rounds=3)``."""
+    """The shipped nuclei task made tiny, each run in a folder of its own: ``tiny("FedBCS", rounds=3)``."""
 
-    def load(experiment: str = "nuclei_fedavg", **overrides: Any) -> Settings:
+    def load(named: str = "FedAvg", **overrides: Any) -> Settings:
         here = {"sites": str(nuclei_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
-        context = {"network_def::context::width": 4} if "fedbcs" in experiment else {}
-        return load_config(experiment, {**TINY, **NUCLEI, **context, **here, **overrides})
+        context = {"network_def::context::width": 4} if "FedBCS" in str(overrides.get("method", named)) else {}
+        return load_config("nuclei", {"method": named, **TINY, **NUCLEI, **context, **here, **overrides})
 
     return load
 
 
 @pytest.fixture(scope="session")
 def tiny_prostate(prostate_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The shipped prostate experiment made tiny."""
+    """The shipped prostate task made tiny."""
     here = {"sites": str(prostate_sites), "output": str(tmp_path_factory.mktemp("run") / "run")}
-    return load_config("prostate_fedavg", {**TINY, **PROSTATE, **here})
+    return load_config("prostate", {**TINY, **PROSTATE, **here})
 
 
 @pytest.fixture(scope="session")
 def tiny_suite(nuclei_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A benchmark's file of shipped nuclei experiments made tiny: ``tiny_suite(methods=["fedavg", "fedbcs"])``."""
+    """A benchmark's file of the shipped nuclei task made tiny: ``tiny_suite(methods=["fedavg", "fedbcs"])``."""
 
     def write(**content: Any) -> Path:
         path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
-        task = {"sites": str(nuclei_sites), "experiments": "nuclei_{}", "overrides": NUCLEI}
+        task = {"sites": str(nuclei_sites), "overrides": NUCLEI}
         trainings = {
             "fedbcs": {"overrides": {"network_def::context::width": 4}},
-            "local": {"experiment": "fedavg", "label": "Local only", "overrides": {"method": "LocalOnly"}},
-            "pooled": {"experiment": "fedavg", "label": "Pooled", "overrides": {"centralized": True}},
+            "local": {"method": "LocalOnly", "label": "Local only"},
+            "pooled": {"method": "FedAvg", "label": "Pooled", "overrides": {"centralized": True}},
             **content.pop("trainings", {}),
         }
         overrides = {**TINY, "threads": 1, "examples": 0, **content.pop("overrides", {})}

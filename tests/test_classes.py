@@ -18,7 +18,7 @@ from fedbcs_monai.runs.model_io import load_trained
 from fedbcs_monai.runs.reader import read_run
 
 
-@pytest.mark.parametrize("experiment", ["nuclei_fedavg", "prostate_fedbcs"])
+@pytest.mark.parametrize("task", ["nuclei", "prostate"])
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -29,14 +29,14 @@ from fedbcs_monai.runs.reader import read_run
         ({"classes": "ab"}, "classes is 'ab'"),
     ],
 )
-def test_a_configuration_of_other_classes_is_refused_in_one_line(experiment, override, said):
+def test_a_configuration_of_other_classes_is_refused_in_one_line(task, override, said):
     with pytest.raises(UserError, match=said) as caught:
-        load_config(experiment, override)
+        load_config(task, override)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_configuration_may_leave_its_classes_unnamed():
-    assert load_config("nuclei_fedavg", {"classes": None, "network_def::out_channels": 2}).classes == []
+    assert load_config("nuclei", {"classes": None, "network_def::out_channels": 2}).classes == []
 
 
 def test_an_expression_is_no_number_of_channels(tiny):

@@ -155,7 +155,7 @@ def filled_in(content, folder):
 
 @pytest.fixture(scope="module")
 def sound():
-    return plain(load_config("nuclei_fedavg"))
+    return plain(load_config("nuclei"))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def bundle_folder(folder, content):
 
 def by_yaml(folder, content, changes):
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({"stack": ["nuclei_fedavg"], **changes}))
+    path.write_text(yaml.safe_dump({"stack": ["nuclei"], **changes}))
     build_all(load_config(path))
 
 
@@ -252,13 +252,13 @@ def test_what_has_travelled_is_resolved(changes, door, sound, folder):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"loss": {}, "loss::_target_": "os.system", "loss::command": TOUCH}, {"stack": ["nuclei_fedavg", "more.json"]}],
+    [{"loss": {}, "loss::_target_": "os.system", "loss::command": TOUCH}, {"stack": ["nuclei", "more.json"]}],
     ids=["dotted key", "second file"],
 )
 def test_what_is_put_together_is_checked_as_a_whole(changes, folder):
     as_json(folder / "more.json", filled_in({"loss": RUN}, folder))
     path = folder / "mine.yaml"
-    path.write_text(yaml.safe_dump({"stack": ["nuclei_fedavg"], **filled_in(changes, folder)}))
+    path.write_text(yaml.safe_dump({"stack": ["nuclei"], **filled_in(changes, folder)}))
     with pytest.raises(UserError, match=r"loss: .*'os\.system' is not permitted"):
         build(load_config(path), "loss")
     assert not (folder / MARKER).exists()
@@ -286,9 +286,9 @@ def test_every_command_refuses_in_one_line_with_the_way_out(command, sound, fold
     monkeypatch.chdir(folder)
     evil = filled_in({"loss": RUN, "reading": RUN}, folder)
     run = str(run_folder(folder, {**sound, **evil}))
-    (folder / "mine.yaml").write_text(yaml.safe_dump({"stack": ["nuclei_fedavg"], "sites": str(nuclei_sites), **evil}))
-    tasks = {"nuclei": {"sites": str(nuclei_sites), "experiments": "{}"}}
-    suite = {"tasks": tasks, "methods": ["mine"], "trainings": {"mine": {"experiment": "mine.yaml"}}}
+    (folder / "mine.yaml").write_text(yaml.safe_dump({"stack": ["nuclei"], "sites": str(nuclei_sites), **evil}))
+    tasks = {"nuclei": {"sites": str(nuclei_sites), "config": "mine.yaml"}}
+    suite = {"tasks": tasks, "methods": ["fedavg"]}
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
     words = {
         "train": ["train", "mine.yaml", "--dry-run"],
@@ -399,7 +399,7 @@ def test_what_is_disabled_is_left_out(sound):
 
 
 def counted(**trust):
-    return load_config("nuclei_fedavg", {"loss": {"_target_": "collections.Counter", "softmax": 1}}, **trust)
+    return load_config("nuclei", {"loss": {"_target_": "collections.Counter", "softmax": 1}}, **trust)
 
 
 @pytest.mark.parametrize("names", [["collections.Counter"], ["collections"], "collections.Counter"])
@@ -416,32 +416,32 @@ def test_other_names_trust_something_else(names):
 def test_what_a_trusted_package_imports_is_not_trusted_with_it(folder):
     overrides = filled_in({"loss": {**RUN, "_target_": "monai.utils.module.os.system"}, "name": "x"}, folder)
     with pytest.raises(UserError, match=r"there is no .* to be built"):
-        load_config("nuclei_fedavg", overrides, trust=["monai"])
+        load_config("nuclei", overrides, trust=["monai"])
     overrides["loss"] = {"_target_": "shutil.os.system", "command": "true"}
     with pytest.raises(UserError):
-        load_config("nuclei_fedavg", overrides, trust=["shutil"])
+        load_config("nuclei", overrides, trust=["shutil"])
     overrides["loss"] = {"_target_": "tempfile._shutil.rmtree", "path": str(folder)}
     with pytest.raises(UserError):
-        load_config("nuclei_fedavg", overrides, trust=["tempfile"])
+        load_config("nuclei", overrides, trust=["tempfile"])
     overrides["loss"] = {"_target_": "glob.iglob", "pathname": "x"}
-    assert load_config("nuclei_fedavg", overrides, trust=["glob"])
+    assert load_config("nuclei", overrides, trust=["glob"])
     overrides["loss"] = {"_target_": "pickle.partial", "func": "x"}
     with pytest.raises(UserError, match=r"'pickle\.partial' is functools\.partial, which is not permitted"):
-        load_config("nuclei_fedavg", overrides, trust=["pickle"])
+        load_config("nuclei", overrides, trust=["pickle"])
 
 
 def test_trust_does_not_reach_into_arguments_or_expressions(folder):
     for inner in (RUN, EXPRESSION, [RUN], {"x": EXPRESSION}):
         loss = filled_in({"_target_": "collections.Counter", "softmax": inner}, folder)
         with pytest.raises(UserError):
-            load_config("nuclei_fedavg", {"loss": loss}, trust=["collections"])
+            load_config("nuclei", {"loss": loss}, trust=["collections"])
     assert not (folder / MARKER).exists()
 
 
 def test_no_file_can_trust_itself(folder):
     for trust in (["os.system"], {"names": ["os.system"]}):
         path = folder / "mine.yaml"
-        path.write_text(yaml.safe_dump({"stack": ["nuclei_fedavg"], "trust": trust, "loss": RUN}))
+        path.write_text(yaml.safe_dump({"stack": ["nuclei"], "trust": trust, "loss": RUN}))
         with pytest.raises(UserError, match="unknown key 'trust'"):
             load_config(path)
         with pytest.raises(UserError, match="not permitted"):
@@ -451,7 +451,7 @@ def test_no_file_can_trust_itself(folder):
 def test_trust_is_of_names(sound):
     for name in ("$print(1)", "os.", "", "a b"):
         with pytest.raises(UserError, match="is no name of a component or package"):
-            load_config("nuclei_fedavg", trust=[name])
+            load_config("nuclei", trust=[name])
 
 
 def test_trust_is_not_written_down():

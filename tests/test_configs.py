@@ -12,28 +12,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedbcs_monai.benchmark.read_plan import NAMES as BENCHMARK_NAMES
+from fedbcs_monai.catalog import shipped, sizes, tasks, variants
 from fedbcs_monai.cli.overrides import overrides_of
 from fedbcs_monai.components import build
-from fedbcs_monai.config import find_config, load_config, read_yaml, settings_of, shipped, value_of
+from fedbcs_monai.config import load_config, read_yaml, settings_of, value_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks import Segmenter
+from fedbcs_monai.registry import own_methods
 from fedbcs_monai.runs.setup import build_segmentation, compute_of
 from fedbcs_monai.settings import plain
 
 CONFIGS = shipped() / "configs"
-EXPERIMENTS = sorted(p for p in (CONFIGS / "experiments").glob("*.yaml") if not p.stem.startswith("benchmark_"))
 SMALL = {"network_def::features": [8, 8, 8, 8, 8], "device": "cpu", "threads": 1}
+SIZED = [(task, size) for task in tasks() for size in sizes(task)]
 MISSING = object()
-
-
-def names(paths):
-    return [path.stem for path in paths]
 
 
 def written(folder: Path, name: str = "mine.yaml", **content) -> Path:
     """A configuration on top of a shipped one."""
     path = folder / name
-    path.write_text(yaml.safe_dump({"stack": [str(CONFIGS / "experiments" / "nuclei_fedavg.yaml")], **content}))
+    path.write_text(yaml.safe_dump({"stack": [str(CONFIGS / "tasks" / "nuclei" / "full.yaml")], **content}))
     return path
 
 
@@ -49,62 +47,102 @@ def inside(config, key: str):
     return config
 
 
-def stack_of(path: Path) -> list[Path]:
-    return [(path.parent / name).resolve() for name in value_of(path.read_text()).get("stack", [])]
-
-
-def loaded(folder: Path, stack: list[Path]):
-    (folder / "stack.json").write_text(json.dumps({"stack": [str(path) for path in stack]}))
-    return load_config(folder / "stack.json")
-
-
-def repeats(layer: Path, beneath) -> list[str]:
-    """Keys of a file whose value is there already."""
-    content = value_of(layer.read_text())
-    return [key for key, value in content.items() if key != "stack" and inside(beneath, key) == value]
-
-
 # What is shipped.
 
 
-@pytest.mark.filterwarnings("ignore:tau 0.005")  # the paper's
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=names(EXPERIMENTS))
-def test_every_component_of_an_experiment_can_be_built(path):
-    config = load_config(path, SMALL)
-    network = build(config, "network_def")
+def check_built(settings):
+    """Build every component."""
+    network = build(settings, "network_def")
     assert isinstance(network, Segmenter)
-    build_segmentation(config, compute_of(config))
-    build(config, "optimizer", params=list(network.parameters())).step()
+    build_segmentation(settings, compute_of(settings))
+    build(settings, "optimizer", params=list(network.parameters())).step()
     for key in ("method", "loss", "slicing", "augmentation"):
-        assert (build(config, key) is None) == (getattr(config, key) == {})
+        assert (build(settings, key) is None) == (getattr(settings, key) == {})
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=names(EXPERIMENTS))
-def test_no_key_is_set_to_the_value_it_has_beneath(path, tmp_path):
-    beneath, repeated = [], []
-    for layer in [*stack_of(path), path]:
-        if beneath and (layer == path or not stack_of(layer)):
-            repeated += [f"{layer.name}: {key}" for key in repeats(layer, plain(loaded(tmp_path, beneath)))]
-        beneath.append(layer)
-    assert repeated == []
+@pytest.mark.parametrize(("task", "size"), SIZED)
+@pytest.mark.parametrize("method", own_methods())
+def test_every_task_of_every_size_can_be_built_with_every_method(task, size, method):
+    check_built(load_config(task, {"method": method, **SMALL}, size=size))
+
+
+@pytest.mark.filterwarnings("ignore:tau 0.005")  # the paper's
+@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("task", tasks())
+def test_every_variant_of_a_task_can_be_built(task, variant):
+    check_built(load_config(task, SMALL, variant=variant))
+
+
+FILES = sorted([*(CONFIGS / "tasks").rglob("*.yaml"), *(CONFIGS / "variants").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.relative_to(CONFIGS).as_posix() for path in FILES])
+def test_no_key_is_set_to_the_value_it_has_beneath(path):
+    content = value_of(path.read_text())
+    below = [path.parent / name for name in content.pop("stack", [])]
+    task = path.stem.rpartition("_")[2] if path.parent.name == "variants" else path.parent.name
+    known = [task if task in tasks() else "nuclei"] if path.parent.name == "variants" else []
+    beneath = plain(load_config([*known, *below])) if known or below else {}
+    assert [key for key, value in content.items() if inside(beneath, key) == value] == []
 
 
 @pytest.mark.parametrize("task", ["nuclei", "prostate"])
 def test_every_method_has_the_paper_s_protocol(task):
     """400 rounds of one epoch, batch 6, weight decay 1e-4; SGD 0.01 at 256 x 256, Adam 1e-4 at 384 x 384."""
-    names = [path.stem for path in EXPERIMENTS if path.stem.startswith(f"{task}_") and "_small_" not in path.stem]
-    assert len(names) >= 16
     optimizer, side = {"nuclei": (("torch.optim.SGD", 0.01), 256), "prostate": (("torch.optim.Adam", 1e-4), 384)}[task]
-    for name in names:
-        config = load_config(name)
-        assert [getattr(config, key) for key in ("rounds", "epochs", "batch_size")] == [400, 1, 6], name
-        assert (config.optimizer["_target_"], config.optimizer["lr"]) == optimizer, name
-        assert config.optimizer["weight_decay"] == 1e-4, name
-        assert config.optimizer.get("momentum", 0) == 0, name
-        assert f"[{side}, {side}" in json.dumps([config.preprocessing, config.augmentation]), name
-    for preset in ("paper", "authors"):
-        method = load_config(f"{task}_fedbcs_{preset}").method
+    config = load_config(task)
+    assert (config.rounds, config.epochs, config.batch_size) == (400, 1, 6)
+    assert (config.optimizer["_target_"], config.optimizer["lr"]) == optimizer
+    assert config.optimizer["weight_decay"] == 1e-4
+    assert config.optimizer.get("momentum", 0) == 0
+    assert f"[{side}, {side}" in json.dumps([config.preprocessing, config.augmentation])
+    for variant in ("paper", "authors"):
+        method = load_config(task, variant=variant).method
         assert method.get("tau") == {"nuclei": 0.005, "prostate": 0.4}[task]
+
+
+# The layers of a method.
+
+
+def network_of(*arguments, **options):
+    """What is set of the layers that methods bring."""
+    network = load_config(*arguments, **options).network_def
+    return {key: network[key] for key in ("norm", "recalibrate", "context", "harmonize") if key in network}
+
+
+def test_a_method_that_is_named_brings_its_layers():
+    levels = [1, 2, 3, 4]
+    assert network_of("nuclei") == {"norm": "group"}
+    assert network_of("nuclei", {"method": "fedbn"}) == {"norm": "batch"}
+    assert network_of("nuclei", {"method": "HarmoFL"}) == {"norm": "group", "harmonize": {}}
+    both = {"norm": "group", "recalibrate": levels, "context": {"width": 256}}
+    assert network_of("nuclei", {"method": "FedBCS"}) == network_of("nuclei", {"method": "FedBCSM"}) == both
+
+
+def test_what_a_configuration_or_an_override_sets_is_left_as_it_is(tmp_path):
+    overrides = {"network_def::norm": "instance", "network_def::recalibrate": [2], "network_def::context::width": 8}
+    expected = {"norm": "instance", "recalibrate": [2], "context": {"width": 8}}
+    assert network_of("nuclei", {"method": "FedBCS", **overrides}) == expected
+    assert network_of("nuclei", {**overrides, "network_def::context": {"width": 8}, "method": "FedBCS"}) == expected
+    assert network_of(written(tmp_path, **{"network_def::norm": "instance"}), {"method": "FedBN"})["norm"] == "instance"
+
+
+def test_the_last_method_that_is_named_counts():
+    assert network_of("nuclei", {"method": "FedAvg"}, variant="authors")["norm"] == "batch_statistics"
+    assert "context" not in network_of("nuclei", {"method": "FedAvg"}, variant="authors")
+
+
+def test_a_method_with_its_target_is_taken_as_it_stands(tmp_path):
+    fedbcs = {"_target_": "fedbcs_monai.methods.FedBCS"}
+    assert network_of("nuclei", {"method": fedbcs}) == {}
+    run = load_config("nuclei", {"method": fedbcs, "network_def::context": {"width": 8}})
+    (tmp_path / "config.json").write_text(json.dumps(plain(run)))
+    assert load_config(tmp_path / "config.json") == run
+
+
+def test_a_network_of_another_kind_is_given_no_layers():
+    net = {"_target_": "fedbcs_monai.networks.Segmenter", "in_channels": 3}
+    assert load_config("nuclei", {"method": "FedBCS", "network_def": net}).network_def == net
 
 
 @pytest.mark.parametrize(
@@ -116,16 +154,11 @@ def test_every_method_has_the_paper_s_protocol(task):
 )
 def test_what_must_be_a_whole_number_is_refused_if_it_is_not_one(key, value, least):
     with pytest.raises(UserError, match=f"{key} is {value!r}: it must be a whole number, {least} or more"):
-        load_config("nuclei_fedavg", {key: value})
-
-
-def test_a_shipped_experiment_is_found_by_its_name():
-    assert find_config("nuclei_fedavg") == CONFIGS / "experiments" / "nuclei_fedavg.yaml"
-    assert load_config("nuclei_fedavg") == load_config(CONFIGS / "experiments" / "nuclei_fedavg.yaml")
+        load_config("nuclei", {key: value})
 
 
 def test_what_a_run_writes_down_can_be_loaded_again(tmp_path):
-    config = load_config("prostate_fedbcs", {"rounds": 3})
+    config = load_config("prostate", {"method": "FedBCS", "rounds": 3})
     (tmp_path / "config.json").write_text(json.dumps(plain(config)))
     assert load_config(tmp_path / "config.json") == config
 
@@ -156,7 +189,7 @@ def test_a_name_stays_the_text_that_it_is(word, tmp_path):
     path = tmp_path / "mine.yaml"
     keys = ("task", "name", "leave_out", "output")
     lines = [f"{key}: {word}" for key in keys]
-    path.write_text("\n".join(["stack: [nuclei_fedavg]", *lines, f"classes: [background, {word}]"]))
+    path.write_text("\n".join(["stack: [nuclei]", *lines, f"classes: [background, {word}]"]))
     config = load_config(path)
     assert [getattr(config, key) for key in keys] == [word] * 4
     assert config.classes == ["background", word]
@@ -197,13 +230,13 @@ def test_numbers_and_switches_stay_what_they_are():
 @pytest.mark.parametrize("value", ["maybe", None, 1])
 def test_a_switch_is_true_or_false(key, value):
     with pytest.raises(UserError, match=f"{key} is {value!r}: it must be true or false"):
-        load_config("nuclei_fedavg", {key: value})
+        load_config("nuclei", {key: value})
 
 
 @pytest.mark.parametrize("key", ["output", "sites", "device", "leave_out", "name", "task"])
 def test_a_name_is_one_text(key):
     with pytest.raises(UserError, match=rf"{key} is \['a'\]: it must be text"):
-        load_config("nuclei_fedavg", {key: ["a"]})
+        load_config("nuclei", {key: ["a"]})
 
 
 # Stacking.
@@ -215,9 +248,9 @@ def test_a_later_file_wins_and_the_command_line_over_all(tmp_path):
     assert (config.rounds, config.epochs, config.batch_size) == (9, 2, 6)
 
 
-def test_a_stack_may_name_a_shipped_experiment(tmp_path):
-    (tmp_path / "mine.yaml").write_text("stack: [nuclei_fedavg]\nrounds: 5")
-    assert load_config(tmp_path / "mine.yaml") == load_config("nuclei_fedavg", {"rounds": 5})
+def test_a_stack_may_name_a_shipped_task(tmp_path):
+    (tmp_path / "mine.yaml").write_text("stack: [nuclei]\nrounds: 5")
+    assert load_config(tmp_path / "mine.yaml") == load_config("nuclei", {"rounds": 5})
 
 
 def test_a_stack_that_loops_is_refused(tmp_path):
@@ -237,7 +270,8 @@ def test_the_same_file_may_stand_beneath_two_others(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("stack: [beneath.yaml]", "names beneath.yaml: no file beside this one"),
+        ("stack: [beneath.yaml]", "names beneath.yaml: no file beside this one, and no configuration"),
+        ("stack: [nuclei_small_fedbcs]", "write `nuclei --size small --method FedBCS`"),
         ("stack: beneath.yaml", "must be a list of files"),
         ("[rounds, 5]", "is a mapping of keys to values, got list"),
         ("rounds: [5", "not a readable configuration"),
@@ -271,7 +305,7 @@ def test_a_site_list_lies_beside_its_configuration_or_in_the_working_folder(tmp_
     ],
 )
 def test_an_override_changes_what_it_names_and_nothing_else(key, value):
-    before, after = plain(load_config("nuclei_fedavg")), plain(load_config("nuclei_fedavg", {key: value}))
+    before, after = plain(load_config("nuclei")), plain(load_config("nuclei", {key: value}))
     assert inside(after, key) == value != inside(before, key)
     changed = deepcopy(after)
     holder = inside(changed, key.rpartition("::")[0]) if "::" in key else changed
@@ -285,12 +319,12 @@ def test_an_override_changes_what_it_names_and_nothing_else(key, value):
 
 def test_what_is_appended_runs_last():
     clip = {"_target_": "ScaleIntensityd", "keys": "image"}
-    transforms = build(load_config("nuclei_fedavg", {"augmentation::transforms::4": clip}), "augmentation").transforms
+    transforms = build(load_config("nuclei", {"augmentation::transforms::4": clip}), "augmentation").transforms
     assert [type(transform).__name__ for transform in transforms][-2:] == ["RandFlipd", "ScaleIntensityd"]
 
 
 def test_a_setting_of_a_method_named_bare_can_be_overridden():
-    config = load_config("nuclei_fedavg", {"method": "fedbcs", "method::tau": 0.2})
+    config = load_config("nuclei", {"method": "fedbcs", "method::tau": 0.2})
     assert build(config, "method").tau == 0.2
 
 
@@ -324,16 +358,17 @@ def test_scientific_notation_is_a_number_with_and_without_a_point(tmp_path):
 )
 def test_what_is_misspelt_is_named_with_the_nearest(overrides, message):
     with pytest.raises(UserError, match=message.replace("?", r"\?")) as error:
-        load_config("nuclei_fedavg", overrides)
+        load_config("nuclei", overrides)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nuclei_fedavgg", "no configuration 'nuclei_fedavgg'.*: nuclei_fedavg, nuclei_fedavgm"),
-        ("qqqqqq", "a shipped experiment: benchmark_batch, .*, prostate_small_scaffold$"),
-        ("missing/nuclei_fedavg", "no configuration 'missing/nuclei_fedavg': there is no such file"),
+        ("nucleii", "no configuration 'nucleii'.* did you mean 'nuclei'"),
+        ("qqqqqq", "no configuration 'qqqqqq'; give a file, or the name of a task; there are: nuclei, prostate"),
+        ("missing/nuclei.yaml", "no configuration 'missing/nuclei.yaml': there is no such file"),
+        ("nuclei/huge", "nuclei has no size 'huge'; there are: full, demo, small"),
     ],
 )
 def test_a_configuration_that_is_not_there_is_named_with_what_is(name, message):
@@ -353,35 +388,35 @@ def test_a_configuration_that_is_not_there_is_named_with_what_is(name, message):
 def test_what_a_constructor_refuses_names_the_key(overrides, key, message):
     filled = {"params": [torch.zeros(1, requires_grad=True)]} if key == "optimizer" else {}
     with pytest.raises(UserError, match=message):
-        build(load_config("nuclei_fedavg", overrides), key, **filled)
+        build(load_config("nuclei", overrides), key, **filled)
 
 
 # What is said of images.
 
 
 @pytest.mark.parametrize(
-    ("experiment", "changes", "said"),
+    ("task", "changes", "said"),
     [
         (
-            "nuclei_fedavg",
+            "nuclei",
             {"reads": "volumes"},
             "reads is 'volumes', and `reading` makes it pictures; give reads:",
         ),
-        ("prostate_fedavg", {"reads": "pictures"}, "`reading` makes it volumes; give reads: volumes"),
-        ("prostate_fedavg", {"slice_plane": "sagittal"}, "`preprocessing` makes it axial; give slice_plane: axial"),
-        ("nuclei_fedavg", {"slice_plane": "axial"}, "`preprocessing` makes it file; give slice_plane: file"),
-        ("prostate_fedavg", {"slice_plane": "oblique"}, "slice_plane is 'oblique': it must be one of file, axial, cor"),
+        ("prostate", {"reads": "pictures"}, "`reading` makes it volumes; give reads: volumes"),
+        ("prostate", {"slice_plane": "sagittal"}, "`preprocessing` makes it axial; give slice_plane: axial"),
+        ("nuclei", {"slice_plane": "axial"}, "`preprocessing` makes it file; give slice_plane: file"),
+        ("prostate", {"slice_plane": "oblique"}, "slice_plane is 'oblique': it must be one of file, axial, cor"),
         (
-            "prostate_fedavg",
+            "prostate",
             {"preprocessing::transforms::0::transforms::1::axcodes": "LSP"},
             "slice_plane is 'axial', and `preprocessing` makes it coronal; give slice_plane: coronal",
         ),
-        ("prostate_fedavg", {"preprocessing::transforms::0": "@reading"}, "makes it file; give slice_plane: file"),
+        ("prostate", {"preprocessing::transforms::0": "@reading"}, "makes it file; give slice_plane: file"),
     ],
 )
-def test_what_is_said_of_images_and_what_transforms_do_must_agree(experiment, changes, said):
+def test_what_is_said_of_images_and_what_transforms_do_must_agree(task, changes, said):
     with pytest.raises(UserError, match=re.escape(said)):
-        load_config(experiment, changes)
+        load_config(task, changes)
 
 
 def test_a_step_of_another_package_may_turn_volumes_as_it_is_said():

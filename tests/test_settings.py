@@ -78,7 +78,7 @@ def test_an_empty_key_is_its_default_and_is_not_written():
 
 
 def test_what_is_written_is_read_back_the_same():
-    settings = load_config("prostate_fedavg", {"rounds": 3, "centralized": "site", "classes": ["rest", "gland"]})
+    settings = load_config("prostate", {"rounds": 3, "centralized": "site", "classes": ["rest", "gland"]})
     assert settings_of(json.loads(json.dumps(plain(settings)))) == settings
 
 
@@ -96,7 +96,7 @@ def test_old_names_of_keys_load_with_one_warning_each(tmp_path):
     assert len(warned) == 1
     assert (settings.centralized, settings.ood) == (True, False)
     with pytest.warns(UserWarning, match="command line: pool is now centralized"):
-        assert load_config("nuclei_fedavg", {"pool": "site"}).centralized == "site"
+        assert load_config("nuclei", {"pool": "site"}).centralized == "site"
 
 
 def test_a_job_of_an_earlier_version_loads(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_choice
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,22 @@ from msgspec.structs import replace
 
 from fedbcs_monai import config
 from fedbcs_monai.benchmark.plan import PlannedRun, Row, Suite, Sweep, TaskPlan
-from fedbcs_monai.config import Content, beside, find_config, load_config, read_config, stacked
+from fedbcs_monai.catalog import find_benchmark
+from fedbcs_monai.config import Content, beside, load_config, read_config, stacked
 from fedbcs_monai.data import read_sites
-from fedbcs_monai.errors import UserError
+from fedbcs_monai.errors import UserError, nearest
+from fedbcs_monai.registry import is_method, method_names
 from fedbcs_monai.settings import KEYS, Settings, check_keys, name_of, plain
 
 BENCHMARK_KEYS = {
-    "stack": "files beneath this one, relative to it, or names of shipped experiments; later ones win",
     "title": "heading of the page",
     "tasks": "the tasks, by name",
-    "overrides": "keys of a run, laid over every experiment",
+    "overrides": "keys of a run, laid over every training",
     "seeds": "seeds of a training that names none",
     "folds": "folds of the site lists",
-    "trainings": "the trainings that are more than an experiment and the seeds, by name",
+    "trainings": "the trainings that are more than a method and the seeds, by name",
     "methods": "trainings compared: Tables 1 and 3, Figure 4 a",
-    "bounds": "trainings that the methods are held against: every site alone, all cases in one place",
+    "bounds": "trainings that the methods are compared with: every site alone, all cases in one place",
     "ablation": "trainings with and without style recalibration and prototype alignment: Table 2",
     "sweep": "one training under several values of one key: Figure 3",
     "style": "trainings that normalise style in different places: Figure 4 b",
@@ -33,15 +35,18 @@ BENCHMARK_KEYS = {
 
 TASK_KEYS = {
     "sites": "site list (JSON), written by `fedbcs sites`",
-    "experiments": "what a training's name stands for: a name of an experiment with {} in the training's place",
-    "overrides": "keys of a run, laid over every experiment of this task",
+    "config": "shipped task or file that its trainings start from, if not the shipped task of its own name",
+    "size": "size of the shipped task",
+    "trainings": "trainings that are otherwise on this task, by name",
+    "overrides": "keys of a run, laid over every training of this task",
 }
 
 TRAINING_KEYS = {
-    "experiment": "what stands for {} in the task's `experiments`, if not the training's own name",
-    "label": "how its row is called, if not by the experiment's name",
+    "method": "its method, if not the one of its own name",
+    "variant": "its variant, which may bring a method",
+    "label": "how its row is called, if not by its name or its method",
     "seeds": "its seeds",
-    "overrides": "keys of a run, laid over the experiment",
+    "overrides": "keys of a run, laid over the others",
 }
 
 SWEEP_KEYS = {
@@ -53,7 +58,7 @@ SWEEP_KEYS = {
 }
 
 TABLES = ("methods", "bounds", "ablation", "style", "leave_one_out")
-NAMES = config.NAMES | {*TABLES, "title", "experiments", "experiment", "label", "training", "key", "base"}
+NAMES = config.NAMES | {*TABLES, "title", "config", "size", "variant", "label", "training", "key", "base"}
 """Keys of a benchmark's file whose values are names or paths."""
 
 PARTS = (*TABLES, "sweep")
@@ -99,15 +104,17 @@ def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> 
         UserError: what is misspelt, missing or contradictory, in one line.
     """
     choice = choice or Choice()
-    if "method" in read_config(find_config(name)):
-        raise UserError(f"{name}: is one experiment and no benchmark; `fedbcs train` runs it")
-    content = stacked(name, BENCHMARK_KEYS, names=NAMES)
+    file = find_benchmark(name)
+    if not {"methods", "tasks", "stack"} & read_config(file).keys():
+        raise UserError(f"{name}: is no benchmark, it has no `tasks`; `fedbcs train` takes a single run")
+    content = stacked(file, BENCHMARK_KEYS, NAMES, find_benchmark)
     _check(content, str(name))
     for task in content["tasks"].values():
         if task.get("sites"):
-            task["sites"] = beside(find_config(name), task["sites"])
+            task["sites"] = beside(file, task["sites"])
     if choice.leave_one_out:
         content["leave_one_out"] = content.get("leave_one_out") or content["methods"]
+    content, choice = _with_methods(content, choice)
     trainings = [training for part in TABLES for training in content.get(part, [])]
     _choose("method", choice.methods, dict.fromkeys(trainings), str(name))
     tasks = _choose("task", choice.tasks, content["tasks"], str(name))
@@ -157,8 +164,12 @@ class _Planner:
 
     def about(self, name: str, **more: Any) -> Content:
         """What the file says of a training, and more overrides."""
-        found = {"experiment": name, "seeds": self.seeds, **self.content.get("trainings", {}).get(name, {})}
-        return {**found, "overrides": {**found.get("overrides", {}), **more}}
+        of_task = self.content["tasks"][self.task].get("trainings") or {}
+        found = {"seeds": self.seeds, **self.content.get("trainings", {}).get(name, {}), **of_task.get(name, {})}
+        own = found.get("overrides", {})
+        if not (found.get("method") or found.get("variant") or "method" in own):
+            found["method"] = _method_called(name, self.content)
+        return {**found, "overrides": {**own, **more}}
 
     def sweep(self) -> Sweep | None:
         """The training under every value of the key."""
@@ -190,7 +201,7 @@ class _Planner:
     def refuse_command_line(self, name: str, about: Content) -> None:
         """Refuse a key of the command line that would take from a row what its label says of it."""
         for given, value in self.choice.overrides.items() if about.get("label") else ():
-            for key, own in about["overrides"].items():
+            for key, own in {**_method_of(about), **about["overrides"]}.items():
                 if value != own and (f"{key}::".startswith(f"{given}::") or f"{given}::".startswith(f"{key}::")):
                     raise UserError(
                         f"command line: {given} is what {name} ({about['label']}) sets itself; "
@@ -202,12 +213,18 @@ class _Planner:
         about = about or self.about(name)
         self.refuse_command_line(name, about)
         of_task: Content = self.content["tasks"][self.task]
-        layers = (self.content.get("overrides", {}), of_task.get("overrides", {}), about["overrides"])
+        below = (self.content.get("overrides", {}), of_task.get("overrides", {}))
+        layers = (_method_of(about), *below, about["overrides"])
         overrides: Content = {}
         for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
             overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
-        experiment = of_task["experiments"].format(about["experiment"])
-        settings = load_config(experiment, overrides | {"sites": str(self.sites)}, self.choice.trust)
+        settings = load_config(
+            of_task.get("config") or self.task,
+            {**overrides, "sites": str(self.sites)},
+            self.choice.trust,
+            size=of_task.get("size") or "",
+            variant=about.get("variant") or "",
+        )
         label = about.get("label") or name_of(settings)
         settings = replace(settings, name=label, task=self.task)
         seeds = dict.fromkeys(self.choice.seeds or about["seeds"])
@@ -225,6 +242,30 @@ class _Planner:
             full = f"{self.task}_{name}{fold}_seed{settings.seed}"
             self.planned[same] = PlannedRun(full, replace(settings, output=str(self.output / "runs" / full)))
         return self.planned[same]
+
+
+def _method_of(about: Content) -> Content:
+    """The method of a training as an override; none where its variant or its own overrides bring one."""
+    return {"method": about["method"]} if about.get("method") else {}
+
+
+def _method_called(name: str, content: Content) -> str:
+    """The name of a training, where it is that of a method."""
+    if is_method(name):
+        return name
+    known = sorted({*content.get("trainings", {}), *(known.lower() for known in method_names())})
+    raise UserError(f"{name}: no method and no training of this name{nearest(name, known)}")
+
+
+def _with_methods(content: Content, choice: Choice) -> tuple[Content, Choice]:
+    """The benchmark with the methods that the command line names and the file does not."""
+    listed = {training for part in TABLES for training in content.get(part, [])}
+    more = [name for name in choice.methods or () if name not in listed and ("." in name or is_method(name))]
+    short = {name: name.rpartition(".")[2].lower() for name in more}
+    trainings = {**content.get("trainings", {}), **{short[name]: {"method": name} for name in more}}
+    methods = [*content["methods"], *short.values()]
+    chosen = None if choice.methods is None else [short.get(name, name) for name in choice.methods]
+    return {**content, "trainings": trainings, "methods": methods}, replace_choice(choice, methods=chosen)
 
 
 def _site_list(task: str, tasks: Sequence[str], content: Content, choice: Choice) -> Path:
@@ -255,7 +296,7 @@ def _check(content: Content, where: str) -> None:
     """Refuse unknown keys, and values of another kind."""
     for key in ("tasks", "methods"):
         if not content.get(key):
-            raise UserError(f"{where}: is no benchmark, it has no `{key}`; `fedbcs train` takes single experiments")
+            raise UserError(f"{where}: is no benchmark, it has no `{key}`; `fedbcs train` takes a single run")
     for key, known in (("tasks", TASK_KEYS), ("trainings", TRAINING_KEYS)):
         for name, inner in _mapping(content, key, where).items():
             _check_name(name, f"{where}: {key}")
@@ -265,9 +306,6 @@ def _check(content: Content, where: str) -> None:
             if not isinstance(inner.get("label") or "", str):
                 said = f"`label` must be text, got {inner['label']!r}; put it in quotes"
                 raise UserError(f"{where}: {key}: {name}: {said}")
-    for name, task in content["tasks"].items():
-        if "{}" not in str(task.get("experiments")):
-            raise UserError(f"{where}: tasks: {name}: `experiments` must have {{}} in it, as in nuclei_{{}}")
     for key in ("seeds", "folds"):
         _list(content, key, int, where)
     for key in TABLES:
@@ -289,7 +327,7 @@ def _check_name(name: Any, where: str) -> None:
     """Refuse what cannot be part of a folder's name."""
     if not isinstance(name, str) or not name or set(name) & set("/\\"):
         raise UserError(
-            f"{where}: {name!r} names a folder, so it is text without slashes; a path goes into the `experiment` of a "
+            f"{where}: {name!r} names a folder, so it is text without slashes; a path goes into the `variant` of a "
             "training of another name"
         )
 

@@ -18,7 +18,8 @@ from fedbcs_monai.bundle.configs import inference_config, train_config
 from fedbcs_monai.bundle.export import Differences, export
 from fedbcs_monai.bundle.metadata import metadata
 from fedbcs_monai.bundle.record import Record, read_record
-from fedbcs_monai.config import Content, read_config, shipped
+from fedbcs_monai.catalog import shipped
+from fedbcs_monai.config import Content, read_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import HIDDEN, check_folder_can_be, naming, replace_folder, write_sum
 from fedbcs_monai.ood.file import read_familiarity, write_familiarity

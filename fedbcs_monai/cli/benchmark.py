@@ -42,7 +42,7 @@ def benchmark(
 ) -> int:
     """Train methods, seeds and folds, and write the paper's tables and a page; finished runs are kept.
 
-    Example: fedbcs benchmark benchmark_paper --sites nuclei=nuclei.json --methods fedavg fedbcs --rounds 50
+    Example: fedbcs benchmark paper --sites nuclei=nuclei.json --methods fedavg fedbcs --rounds 50
 
     Interrupted, every run leaves a checkpoint, and the same command resumes (without --overwrite).
 

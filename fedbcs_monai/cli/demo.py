@@ -14,15 +14,6 @@ if TYPE_CHECKING:
 CASES = {"nuclei": 24, "prostate": 10}
 """Synthetic cases per site."""
 
-FEDBCS = {
-    "method": "FedBCS",
-    "network_def::recalibrate": [1, 2, 3, 4],
-    "network_def::recalibrate_decoder": [1, 2, 3, 4],
-    "network_def::style": {"gate": "scalar"},
-    "network_def::context": {"width": 256},
-}
-"""What makes FedBCS of a FedAvg configuration."""
-
 IMAGES = {"nuclei": "images/case_000.png", "prostate": "images/case_000.nii.gz"}
 
 
@@ -59,9 +50,9 @@ def demo(
     listed = make_sites(folder / "data", task, seed, console)
     given = {"seed": seed, "device": device, "sites": str(listed), **({} if rounds is None else {"rounds": rounds})}
     runs = []
-    for name, overrides in {"FedAvg": {}, "FedBCS": FEDBCS}.items():
+    for name in ("FedAvg", "FedBCS"):
         console.note(f"training {name}")
-        config = load_config(f"demo_{task}", {**given, **overrides, "output": str(folder / name.lower())})
+        config = load_config(task, {**given, "method": name, "output": str(folder / name.lower())}, size="demo")
         runs.append(train(config, overwrite=True, watch=console))
     page = write_report(
         runs,
@@ -98,7 +89,8 @@ def next_commands(folder: Path, task: str) -> list[tuple[str, str]]:
          f"fedbcs predict {where}/fedbcs -i {where}/data/{UNSEEN}/{IMAGES[task]} -o {where}/masks"),
         ("Score a model again, case by case", f"fedbcs evaluate {where}/fedbcs -o {where}/scores.csv"),
         ("List your own sites: a folder for each, with images/ and masks/", "fedbcs sites YOUR_FOLDER -o sites.json"),
-        ("Train on them", f"fedbcs train {task}_fedbcs --sites sites.json -o runs/fedbcs"),
+        ("Train on them", f"fedbcs train {task} --method FedBCS --sites sites.json -o runs/fedbcs"),
         ("Compare with federated averaging",
-         f"fedbcs train {task}_fedavg --sites sites.json -o runs/fedavg && fedbcs report runs/fedavg runs/fedbcs"),
+         f"fedbcs train {task} --method FedAvg --sites sites.json -o runs/fedavg && "
+         "fedbcs report runs/fedavg runs/fedbcs"),
     ]  # fmt: skip

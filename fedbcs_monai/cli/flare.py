@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Trust, Verbosity, folder_or
-from fedbcs_monai.cli.overrides import Overrides, overrides_of
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Size, Trust, Variant, Verbosity
+from fedbcs_monai.cli.overrides import Overrides, settings_from
 from fedbcs_monai.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def simulate(
     config: str,
     /,
     *overrides: Overrides,
+    size: Size = "",
+    variant: Variant = "",
     output: Annotated[Path | None, OUTPUT] = None,
     overwrite: bool = False,
     job: JobOptions = NO_OPTIONS,
@@ -95,16 +97,14 @@ def simulate(
     Args:
         config: as for `fedbcs train`
         overrides: keys of the configuration
-        output: run folder (default: runs/CONFIG)
+        output: run folder (default: runs/CONFIG_SIZE_METHOD)
         overwrite: replace the run in the folder
     """
     with _nvflare():
         from fedbcs_monai.backends.nvflare.simulator import simulate, simulate_statistics
-    from fedbcs_monai.config import load_config
 
     console = verbosity.console()
-    given = {**overrides_of(overrides), "output": str(folder_or(output, config))}
-    loaded = load_config(config, given, trust)
+    loaded = settings_from(config, overrides, trust, size, variant, output)
     how = {"overwrite": overwrite, "log": "error" if verbosity.quiet or verbosity.json else "concise", **job.given()}
     if job.statistics:
         console.result("statistics", path=simulate_statistics(loaded, **how))
@@ -117,6 +117,8 @@ def export(
     config: str,
     /,
     *overrides: Overrides,
+    size: Size = "",
+    variant: Variant = "",
     output: Annotated[Path, OUTPUT],
     job_name: str = "fedbcs",
     run_id: str | None = None,
@@ -135,14 +137,13 @@ def export(
     """
     with _nvflare():
         from fedbcs_monai.backends.nvflare.recipe import FedBCSRecipe, StatisticsRecipe
-    from fedbcs_monai.config import load_config
     from fedbcs_monai.files import check_folder_can_be
 
     console = verbosity.console()
     if output.exists():
         raise UserError(f"{output}: is there already; name another -o")
     check_folder_can_be(output.parent)
-    loaded = load_config(config, overrides_of(overrides), trust)
+    loaded = settings_from(config, overrides, trust, size, variant, None)
     if job.statistics:
         recipe = StatisticsRecipe(loaded, name=job_name, **job.given())
     else:

@@ -22,6 +22,8 @@ Trust = Annotated[
     SEVERAL,
     Parameter(help="let the configuration use these classes, or all of these packages, besides the allow-list"),
 ]
+Size = Annotated[str, Parameter(help="of a task: full, small or demo (default: full)")]
+Variant = Annotated[str, Parameter(help="authors, paper, fsr, cdpa or a file, laid over the task (default: none)")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 or mps")]
 Model = Literal["selected", "last"]
 

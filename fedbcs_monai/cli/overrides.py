@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -13,6 +14,31 @@ from fedbcs_monai.settings import KEYS, Key
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
+
+    from fedbcs_monai.settings import Settings
+
+
+def settings_from(
+    config: str, words: Sequence[str], trust: Sequence[str], size: str, variant: str, output: Path | None
+) -> "Settings":
+    """The settings of a run that a command line describes; its folder is named by what is trained if nothing is said.
+
+    Args:
+        config: as in `load_config`, as are ``trust``, ``size`` and ``variant``.
+        words: keys and their values.
+        trust: names of components.
+        size: of a task.
+        variant: laid over it.
+        output: the run folder.
+    """
+    from msgspec.structs import replace
+
+    from fedbcs_monai.config import load_config, run_name
+
+    given = overrides_of(words) | ({"output": str(output)} if output else {})
+    settings = load_config(config, given, trust, size=size, variant=variant)
+    named = Path("runs") / run_name(config, size, variant, settings)
+    return settings if settings.output else replace(settings, output=str(named))
 
 
 def overrides_of(words: Sequence[str]) -> dict[str, Any]:

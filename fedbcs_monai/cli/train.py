@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Trust, Verbosity, folder_or
-from fedbcs_monai.cli.overrides import Overrides, overrides_of
+from fedbcs_monai.cli.options import NORMAL, OUTPUT, SEVERAL, Size, Trust, Variant, Verbosity
+from fedbcs_monai.cli.overrides import Overrides, settings_from
 from fedbcs_monai.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ def train(
     config: str,
     /,
     *overrides: Overrides,
+    size: Size = "",
+    variant: Variant = "",
     output: Annotated[Path | None, OUTPUT] = None,
     resume: Annotated[Sequence[int] | None, Parameter(consume_multiple=(0, 1))] = None,
     overwrite: bool = False,
@@ -31,33 +33,25 @@ def train(
 ) -> None:
     """Train a federation in this process, test it, and write a report.
 
-    Example: fedbcs train nuclei_fedbcs --sites sites.json --rounds 50 --optimizer::lr 1e-3
+    Example: fedbcs train prostate --size small --method FedBCS --sites sites.json --rounds 50
 
     Args:
-        config: a YAML or JSON file, or the name of a shipped experiment
+        config: name of a task, or a YAML or JSON file
         overrides: keys of the configuration
-        output: run folder (default: runs/CONFIG)
+        output: run folder (default: runs/CONFIG_SIZE_METHOD)
         resume: resume from the newest checkpoint, or with a number from that of this round
         overwrite: replace the run in the folder
         dry_run: build everything, take one step at one site, print what would run, and stop
         track: where every number of every round goes besides TensorBoard
     """
-    from msgspec.structs import replace
-
     from fedbcs_monai.backends.local import plan_training
     from fedbcs_monai.cli.scores import score_table
-    from fedbcs_monai.config import load_config
     from fedbcs_monai.runs.tracking import Tracking
     from fedbcs_monai.training import train
 
-    console = verbosity.console()
+    console, start = verbosity.console(), _start(resume)
     watch = Tracking(console, track)
-    given, start = overrides_of(overrides), _start(resume)
-    if output is not None:
-        given["output"] = str(output)
-    settings = load_config(config, given, trust)
-    if not settings.output:
-        settings = replace(settings, output=str(folder_or(None, config)))
+    settings = settings_from(config, overrides, trust, size, variant, output)
     if dry_run:
         _print_plan(plan_training(settings, resume=start, overwrite=overwrite, watch=console), settings, console)
         return

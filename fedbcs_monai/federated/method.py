@@ -1,6 +1,6 @@
 """Method and Local: the interface that every federated method fills in."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fedbcs_monai.errors import UserError
+from fedbcs_monai.federated.aggregation import RULES
 from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.networks import Features, Segmenter, tap, tap_channels
 from fedbcs_monai.prototypes.pooling import LabelledMap
-from fedbcs_monai.tensors import Tensors, mean
+from fedbcs_monai.tensors import Tensors
 
 Batch = dict[str, Tensor]
 """``image`` (B, C, H, W[, D]) float and ``label`` (B, 1, H, W[, D]) integer class numbers, on the network's device."""
@@ -114,16 +115,25 @@ class Method:
 
     Args:
         weighting: a site's weight in the mean: its ``cases`` (the default), or ``equal`` weights.
+        aggregation: the rule that makes one network of the sites': one of `RULES`. ``mean`` is the weighted mean.
     """
 
     weighting: str = "cases"
+    aggregation: str = field(default="mean", kw_only=True)
 
     tasks: ClassVar[tuple[str, ...]] = ("train",)
     """What a server may ask of a site: functions of `Local` that return named tensors."""
 
+    network_layers: ClassVar[Mapping[str, Any]] = {"norm": "group"}
+    """Arguments of `build_segmenter` that the method brings where it is named and the configuration does not set them.
+
+    Those of a class win over those of its bases, argument by argument.
+    """
+
     def __post_init__(self) -> None:
         """Check the fields."""
         choose("weighting", self.weighting, WEIGHTINGS)
+        choose("aggregation", self.aggregation, tuple(RULES))
 
     # At a site.
 
@@ -178,7 +188,7 @@ class Method:
         return self.aggregate(state, ask(Broadcast(state.round + 1, state.weights, state.shared)))
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
-        """Weighted mean of the networks (McMahan et al., AISTATS 2017), and `share` of the rest.
+        """One network of the sites' by the rule ``aggregation``, and `share` of the rest.
 
         Updates are taken one at a time and their weights are let go at once, so that memory does not grow with the
         number of sites.
@@ -190,7 +200,7 @@ class Method:
                 light.append(replace(update, weights={}))
                 yield update.weights, update.cases if self.weighting == "cases" else 1
 
-        weights = mean(parts())
+        weights = RULES[self.aggregation](parts())
         return State(state.round + 1, {**state.weights, **weights}, self.share(state, light))
 
     def share(self, state: State, updates: Sequence[Update]) -> Tensors:

@@ -1,8 +1,9 @@
 """FedBCS: context-aware dual-level prototype alignment (CDPA). Style recalibration (FSR) is part of the network."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,13 +23,17 @@ from fedbcs_monai.tensors import Tensors, prefixed, under
 STREAMS = ("encoder", "decoder")
 BACKGROUND = 0
 
+LEVELS = [1, 2, 3, 4]
+"""Every level of a network of five widths: style is recalibrated behind each, in both halves (eq. 8, 9)."""
+
 
 @dataclass(frozen=True)
 class FedBCS(Method):
     """Align encoder and decoder features with prototypes of all sites (Zhao et al., AAAI 2026, eq. 9-17).
 
-    The network must carry a context fusion (``network_def::context`` in a configuration); FSR, if wanted, is set on
-    the network too (``network_def::recalibrate``, ``recalibrate_decoder`` and ``style``). The loss is
+    The network must carry a context fusion (``context``); FSR, if wanted, is set on the network too (``recalibrate``,
+    ``recalibrate_decoder`` and ``style``). Named in a configuration, the method brings both (`network_layers`). The
+    loss is
 
         segmentation + weight * streams_mean( classes_mean( InfoNCE + consistency ) )
 
@@ -62,6 +67,13 @@ class FedBCS(Method):
     streams: str = "mean"
     prototype_mean: str = "pixels"
     prototype_pass: str = "running"
+
+    network_layers: ClassVar[Mapping[str, Any]] = {
+        "recalibrate": LEVELS,
+        "recalibrate_decoder": LEVELS,
+        "style": {"gate": "scalar"},
+        "context": {"width": 256},
+    }
 
     def __post_init__(self) -> None:
         """Check the fields."""

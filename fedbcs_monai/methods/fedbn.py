@@ -1,6 +1,8 @@
 """FedBN: federated averaging of all but the normalization layers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.method import Local, Method
@@ -16,6 +18,8 @@ class FedBN(Method):
     is the affine part alone. The global network has these tensors as they were at the start: it is complete only at a
     site that has trained.
     """
+
+    network_layers: ClassVar[Mapping[str, Any]] = {"norm": "batch"}
 
     def begin(self, local: Local) -> None:
         """Refuse a network of which nothing would be kept."""

@@ -1,8 +1,9 @@
 """HarmoFL: images of one amplitude, and weights in a flat place."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class HarmoFL(Method):
 
     alpha: float = 0.05
     momentum: float = 0.1
+
+    network_layers: ClassVar[Mapping[str, Any]] = {"harmonize": {}}
 
     def __post_init__(self) -> None:
         """Check the fields."""

@@ -19,7 +19,7 @@ from fedbcs_monai.federated.callbacks import Watch
 from fedbcs_monai.runs.status import Stage
 from fedbcs_monai.settings import Settings
 
-BROKEN = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "centralized": True}}}
+BROKEN = {"broken": {"method": "FedAvg", "overrides": {"method": "LocalOnly", "centralized": True}}}
 RESULTS = ("model.safetensors", "last.safetensors", "scores.csv")
 
 

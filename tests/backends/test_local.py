@@ -20,7 +20,7 @@ from fedbcs_monai.runs.checkpoint import read_checkpoint
 from fedbcs_monai.runs.prototypes import read_kept_prototypes
 from fedbcs_monai.tensors import read_tensors
 
-EXPERIMENTS = ("nuclei_fedavg", "nuclei_fedbcs")
+TRAINED = ("FedAvg", "FedBCS")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert newest[0].read_bytes() == newest[1].read_bytes()
 
 
-@pytest.fixture(scope="module", params=EXPERIMENTS)
+@pytest.fixture(scope="module", params=TRAINED)
 def run(request, tiny):
     """A configuration, and the folder of three rounds straight through, all checkpoints kept."""
     config = tiny(request.param, rounds=3, keep_checkpoints=0, examples=0)

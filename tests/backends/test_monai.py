@@ -33,11 +33,6 @@ SITES = ("Alder", "Birch", "Cedar")
 METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
 
 
-def experiment(method):
-    """A shipped experiment of a method, and what makes it run that method."""
-    return ("nuclei_fedavg", {"method": method}) if method == "LocalOnly" else (f"nuclei_{method.lower()}", {})
-
-
 def bundle_of(config, folder):
     """A configuration as a folder with one file, as a platform would hand it on."""
     folder.mkdir(exist_ok=True)
@@ -74,8 +69,7 @@ def straight(tiny):
 
     @cache
     def trained(method):
-        name, overrides = experiment(method)
-        config = tiny(name, examples=0, **overrides)
+        config = tiny(method, examples=0)
         return config, read_checkpoint(train(config) / "checkpoints").state
 
     return trained
@@ -114,7 +108,7 @@ def asked(server, round=1, **more):
 
 
 def test_a_question_that_comes_again_has_the_same_answer(tiny, tmp_path):
-    config = tiny("nuclei_scaffold")
+    config = tiny("SCAFFOLD")
     server = FederatedServer(*bundle_of(config, tmp_path))
     client = a_client(config, tmp_path, states=tmp_path / "states")
     answers = []
@@ -138,7 +132,7 @@ class Aborting(Watch):
 
 
 def test_an_aborted_training_leaves_nothing_behind(tiny, tmp_path):
-    config = tiny("nuclei_scaffold")
+    config = tiny("SCAFFOLD")
     server = FederatedServer(*bundle_of(config, tmp_path))
     wanted = a_client(config, tmp_path)
     watch = Aborting()
@@ -330,7 +324,7 @@ def test_a_bundle_alone_describes_a_run():
 @pytest.mark.parametrize("states", [None, "states"], ids=["in memory", "on disk"])
 def test_a_client_whose_answer_was_refused_goes_on_from_before_it(states, tiny, tmp_path):
     """However often it is told; and one that is told of an older answer keeps the newer."""
-    config = tiny("nuclei_scaffold")
+    config = tiny("SCAFFOLD")
     server = FederatedServer(*bundle_of(config, tmp_path))
     told, away = (
         a_client(config, tmp_path, states=tmp_path / states / name if states else None) for name in ("told", "away")

@@ -144,6 +144,6 @@ def test_of_several_models_the_one_least_familiar_counts(run, tmp_path):
     known = read_familiarity(model_of(other))
     far = {site: of_site._replace(mean=of_site.mean + 100) for site, of_site in known.items()}
     write_familiarity(model_of(other), far)
-    path = next(Path(run[0]["sites"]).parent.glob("Alder/images/*.png"))
+    path = next(Path(run[0].sites).parent.glob("Alder/images/*.png"))
     alone, both = (Predictor(models)(path).statistics["familiarity"] for models in (other, [folder, other]))
     assert both == alone

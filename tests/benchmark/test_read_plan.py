@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedbcs_monai.benchmark.read_plan import BENCHMARK_KEYS, Choice, read_suite
-from fedbcs_monai.config import shipped, stacked
+from fedbcs_monai.benchmark.read_plan import BENCHMARK_KEYS, NAMES, Choice, read_suite
+from fedbcs_monai.catalog import find_benchmark, shipped
+from fedbcs_monai.config import stacked
 from fedbcs_monai.errors import UserError
 
 BOUNDS = {"local": "Local only", "pooled_site": "Pooled, steps of one site", "pooled": "Pooled"}
-SHIPPED = sorted((shipped() / "configs" / "experiments").glob("benchmark_*.yaml"))
+SHIPPED = sorted((shipped() / "configs" / "benchmarks").glob("*.yaml"))
 
 
 def plan(path, **choice):
@@ -58,7 +59,7 @@ def test_the_command_line_wins_over_a_training_that_replaces_the_whole(tiny_suit
     assert plan(path, overrides={"optimizer::lr": 0.2}).runs[0].settings.optimizer["lr"] == 0.2
 
 
-def test_rows_are_called_by_label_or_by_the_experiments_name(tiny_suite):
+def test_rows_are_called_by_label_or_by_the_method(tiny_suite):
     (task,) = plan(tiny_suite(bounds=["local", "pooled"])).tasks
     assert labels(task.methods) == ["FedAvg", "FedBCS"]
     assert labels(task.bounds) == ["Local only", "Pooled"]
@@ -82,7 +83,7 @@ def test_a_sweep_shares_the_run_that_has_its_value_already(tiny_suite):
 
 
 def test_the_command_line_does_not_set_what_a_label_says_otherwise(tiny_suite):
-    instance = {"experiment": "fedavg", "label": "Instance norm", "overrides": {"network_def::norm": "instance"}}
+    instance = {"method": "FedAvg", "label": "Instance norm", "overrides": {"network_def::norm": "instance"}}
     path = tiny_suite(methods=["fedavg", "instance"], trainings={"instance": instance})
     with pytest.raises(UserError, match=r"network_def::norm is what instance \(Instance norm\) sets itself"):
         plan(path, overrides={"network_def::norm": "batch"})
@@ -120,7 +121,7 @@ def test_trainings_and_parts_can_be_chosen(tiny_suite):
 def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
     path = tiny_suite()
     content = yaml.safe_load(path.read_text())
-    content["tasks"]["other"] = {**content["tasks"]["nuclei"], "sites": None}
+    content["tasks"]["other"] = {**content["tasks"]["nuclei"], "config": "nuclei", "sites": None}
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match=r"task .other. has no site list.*--sites other=FILE"):
         plan(path)
@@ -136,14 +137,14 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
     ("content", "said"),
     [
         ({"sweeps": {}}, "unknown key 'sweeps', did you mean 'sweep'"),
-        ({"methods": ["fedavgg"]}, "no configuration 'nuclei_fedavgg'"),
+        ({"methods": ["fedavgg"]}, "fedavgg: no method and no training of this name, did you mean 'fedavg'?"),
         ({"methods": "fedavg"}, "`methods` must be a list of names"),
         ({"methods": []}, "is no benchmark, it has no `methods`"),
         ({"seeds": [0.5]}, "`seeds` must be a list of numbers"),
         ({"tasks": {"nuclei": {"site": "x"}}}, "tasks: nuclei: unknown key 'site', did you mean 'sites'"),
-        ({"tasks": {"nuclei": {"experiments": "nuclei_fedavg"}}}, "`experiments` must have {} in it"),
+        ({"tasks": {"lungs": {"sites": "x"}}}, "no such site list for 'lungs'"),
         ({"trainings": {"fedavg": {"seed": [1]}}}, "trainings: fedavg: unknown key 'seed', did you mean 'seeds'"),
-        ({"trainings": {"fedavg": [1]}}, "trainings: fedavg: must be a mapping with experiment, label"),
+        ({"trainings": {"fedavg": [1]}}, "trainings: fedavg: must be a mapping with method, variant, label"),
         (
             {"trainings": {"fedavg": {"overrides": {"roundz": 1}}}},
             "overrides: unknown key 'roundz', did you mean 'rounds'",
@@ -154,7 +155,7 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
         ({"methods": ["a/b.yaml"]}, "methods: 'a/b.yaml' names a folder, so it is text without slashes"),
         ({"trainings": {"fedavg": {"label": [10]}}}, "trainings: fedavg: `label` must be text, got ['10']"),
         (
-            {"methods": ["fedavg", "b"], "trainings": {"b": {"experiment": "fedavg", "overrides": {"rounds": 9}}}},
+            {"methods": ["fedavg", "b"], "trainings": {"b": {"method": "FedAvg", "overrides": {"rounds": 9}}}},
             "tasks: nuclei: fedavg and b are both called 'FedAvg'; give one a `label`",
         ),
         ({"trainings": {"fedbcs": {"overrides": {"leave_out": "Alder"}}}}, "trainings differ in leave_out"),
@@ -194,7 +195,7 @@ def test_a_mistake_on_the_command_line_is_named(tiny_suite, choice, said):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
 def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sites):
-    content = stacked(path, BENCHMARK_KEYS)
+    content = stacked(path, BENCHMARK_KEYS, NAMES, find_benchmark)
     sites = {"nuclei": nuclei_sites, "prostate": prostate_sites}
     suite = read_suite(path.stem, Path("out"), Choice(sites={task: sites[task] for task in content["tasks"]}))
     for task in suite.tasks:
@@ -208,9 +209,9 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
     assert len({run.folder for run in suite.runs}) == len(suite.runs)
 
 
-@pytest.mark.parametrize("name", ["benchmark_paper", "benchmark_small"])
+@pytest.mark.parametrize("name", ["paper", "small"])
 def test_the_paper_s_methods_and_parts_are_all_compared(name):
-    content = stacked(name, BENCHMARK_KEYS)
+    content = stacked(find_benchmark(name), BENCHMARK_KEYS, NAMES, find_benchmark)
     assert len(content["methods"]) >= 11
     assert content["bounds"] == list(BOUNDS)
     assert content["ablation"] == ["fedavg", "cdpa", "fsr", "fedbcs"]

@@ -14,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
-from fedbcs_monai.config import load_config, shipped
+from fedbcs_monai.catalog import shipped
+from fedbcs_monai.config import load_config
 from fedbcs_monai.settings import Settings, plain
 
 WIDTHS = [8, 8, 16, 16, 16]

@@ -23,6 +23,6 @@ def test_a_bundle_says_of_an_image_what_its_run_says(tiny, tmp_path):
 
 
 def test_the_bundle_of_one_site_knows_that_site_alone(tiny, tmp_path):
-    folder = train(tiny("nuclei_fedbn", rounds=1, examples=0))
+    folder = train(tiny("FedBN", rounds=1, examples=0))
     made = write_bundle(folder, tmp_path / "bundle", site="Birch").path
     assert list(read_familiarity(made / "models" / "model.pt")) == ["Birch"]

@@ -13,7 +13,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export,
 from fedbcs_monai.bundle.card import card
 from fedbcs_monai.bundle.configs import inference_config
 from fedbcs_monai.bundle.metadata import data_format, descriptions
-from fedbcs_monai.config import WORKFLOW, load_config, read_config, shipped
+from fedbcs_monai.catalog import shipped
+from fedbcs_monai.config import WORKFLOW, load_config, read_config
 from fedbcs_monai.predict.intended_input import Facts
 from fedbcs_monai.settings import KEYS
 

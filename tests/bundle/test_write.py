@@ -16,8 +16,9 @@ from fedbcs_monai.backends.local import train
 from fedbcs_monai.bundle import write_bundle
 from fedbcs_monai.bundle.metadata import kind_of, required_packages
 from fedbcs_monai.bundle.record import read_record
+from fedbcs_monai.catalog import shipped
 from fedbcs_monai.cli import main
-from fedbcs_monai.config import load_config, read_config, shipped
+from fedbcs_monai.config import load_config, read_config
 from fedbcs_monai.data import NeighbouringSlicesInferer, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict import Predictor
@@ -237,7 +238,7 @@ def test_what_sites_keep_to_themselves_needs_a_site(finished, tmp_path):
 
 @pytest.mark.slow
 def test_the_network_of_a_site_becomes_a_bundle(tiny, tmp_path):
-    folder = train(tiny("nuclei_fedbn", rounds=1))
+    folder = train(tiny("FedBN", rounds=1))
     made = write_bundle(folder, tmp_path / "bundle", site="Birch").path
     network, own = load_trained(made, device="cpu").network, load_trained(folder, device="cpu", site="Birch").network
     assert all(torch.equal(tensor, own.state_dict()[name]) for name, tensor in network.state_dict().items())
@@ -245,17 +246,17 @@ def test_the_network_of_a_site_becomes_a_bundle(tiny, tmp_path):
 
 
 OTHERS = {
-    "fedbcs": ("nuclei_fedbcs", {}),
-    "dynunet": ("nuclei_fedavg", {"network_def::norm": "instance", "network_def::backbone": "DynUNet"}),
-    "segresnet": ("nuclei_fedavg", {"network_def::backbone": "SegResNet", "network_def::features": [8, 16, 32, 64]}),
-    "another task": ("nuclei_fedavg", {"network_def::backbone": "UNet", "classes": None, "task": "glands"}),
+    "fedbcs": ("FedBCS", {}),
+    "dynunet": ("FedAvg", {"network_def::norm": "instance", "network_def::backbone": "DynUNet"}),
+    "segresnet": ("FedAvg", {"network_def::backbone": "SegResNet", "network_def::features": [8, 16, 32, 64]}),
+    "another task": ("FedAvg", {"network_def::backbone": "UNet", "classes": None, "task": "glands"}),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("experiment", "overrides"), OTHERS.values(), ids=OTHERS)
-def test_other_networks_and_tasks_become_bundles(tiny, tmp_path, experiment, overrides):
-    folder = train(tiny(experiment, rounds=1, **overrides))
+@pytest.mark.parametrize(("method", "overrides"), OTHERS.values(), ids=OTHERS)
+def test_other_networks_and_tasks_become_bundles(tiny, tmp_path, method, overrides):
+    folder = train(tiny(method, rounds=1, **overrides))
     made = write_bundle(folder, tmp_path / "bundle").path
     data_format = read(made, "metadata")["network_data_format"]
     assert data_format["inputs"]["image"]["num_channels"] == 3

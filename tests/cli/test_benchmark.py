@@ -19,7 +19,7 @@ def choice(*words):
 @pytest.fixture(scope="module")
 def run(tiny_suite, tmp_path_factory):
     """A suite with one run that works and one that fails, and its exit code."""
-    broken = {"broken": {"experiment": "fedavg", "overrides": {"method": "LocalOnly", "centralized": True}}}
+    broken = {"broken": {"method": "FedAvg", "overrides": {"method": "LocalOnly", "centralized": True}}}
     path = tiny_suite(methods=["fedavg", "broken"], trainings=broken, overrides={"rounds": 1})
     output = tmp_path_factory.mktemp("benchmark") / "out"
     return path, output, main(["benchmark", str(path), "-o", str(output), "-j", "2", "-q"])
@@ -91,11 +91,11 @@ def test_a_dry_run_says_what_overwriting_would_do_and_refuses_what_training_woul
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["benchmark_larg"], "no configuration 'benchmark_larg'"),
-        (["nuclei_fedavg"], "is one experiment and no benchmark; `fedbcs train` runs it"),
-        (["benchmark_small", "--tasks", "nuclei", "--sites", "nowhere.json"], "nowhere.json: no such site list"),
-        (["benchmark_small", "--tasks", "liver"], "no task 'liver'; there are: nuclei, prostate"),
-        (["benchmark_small", "--rounds"], "--rounds has no value"),
+        (["larg"], "no benchmark 'larg'; there are: batch, long"),
+        (["nuclei"], "is a task and no benchmark; `fedbcs train` runs it"),
+        (["small", "--tasks", "nuclei", "--sites", "nowhere.json"], "nowhere.json: no such site list"),
+        (["small", "--tasks", "liver"], "no task 'liver'; there are: nuclei, prostate"),
+        (["small", "--rounds"], "--rounds has no value"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(arguments, said, capsys, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def run(tiny):
-    return train(tiny("nuclei_fedbcs"))
+    return train(tiny("FedBCS"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,13 +81,13 @@ def test_help_for_training_names_every_key(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "nuclei_fedavgg"], "no configuration 'nuclei_fedavgg'"),
-        (["train", "nuclei_fedavg"], "lacks sites"),
-        (["train", "nuclei_fedavg", "--sites", "nowhere.json"], "nowhere.json"),
-        (["train", "nuclei_fedavg", "--roundz", "3"], "did you mean 'rounds'"),
-        (["train", "nuclei_fedavg", "--rounds"], "--rounds has no value"),
-        (["train", "nuclei_fedbcs", "--method::tua", "3"], "did you mean 'tau'"),
-        (["train", "nuclei_fedavg", "--method", "fedbc"], "did you mean 'FedBCS'"),
+        (["train", "nucleii"], "no configuration 'nucleii'"),
+        (["train", "nuclei"], "lacks sites"),
+        (["train", "nuclei", "--sites", "nowhere.json"], "nowhere.json"),
+        (["train", "nuclei", "--roundz", "3"], "did you mean 'rounds'"),
+        (["train", "nuclei", "--rounds"], "--rounds has no value"),
+        (["train", "nuclei", "--method", "FedBCS", "--method::tua", "3"], "did you mean 'tau'"),
+        (["train", "nuclei", "--method", "fedbc"], "did you mean 'FedBCS'"),
         (["sites", "nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "nowhere"),
         (["predict", "nowhere", "-i", __file__, "-o", "y"], "nowhere"),
@@ -109,7 +109,7 @@ def test_from_a_folder_of_sites_to_masks_and_a_page(nuclei_sites, tmp_path, caps
     folder = nuclei_sites.parent
     sites, run, masks = tmp_path / "sites.json", tmp_path / "run", tmp_path / "masks"
     assert main(["sites", str(folder), "-o", str(sites), "--unseen", "Elm", "-q"]) == 0
-    assert main(["train", "nuclei_fedavg", "--sites", str(sites), "-o", str(run), *TINY, "-q"]) == 0
+    assert main(["train", "nuclei", "--sites", str(sites), "-o", str(run), *TINY, "-q"]) == 0
     assert (run / "report.html").is_file()
     assert main(["evaluate", str(run), "-o", str(tmp_path / "scores.csv"), "-q"]) == 0
     assert len((tmp_path / "scores.csv").read_text().splitlines()) > 1
@@ -122,7 +122,7 @@ def test_from_a_folder_of_sites_to_masks_and_a_page(nuclei_sites, tmp_path, caps
 def test_a_dry_run_writes_nothing(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sites = tiny().sites
-    assert main(["train", "nuclei_fedavg", "--sites", sites, *TINY, "--dry-run"]) == 0
+    assert main(["train", "nuclei", "--sites", sites, *TINY, "--dry-run"]) == 0
     assert "would write" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
@@ -143,7 +143,7 @@ def test_json_is_one_object_a_line(run, capsys):
 
 def test_a_run_is_not_replaced_by_accident(run, tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")}
-    assert main(["train", "nuclei_fedavg", "--sites", tiny().sites, "-o", str(run), *TINY]) == 2
+    assert main(["train", "nuclei", "--sites", tiny().sites, "-o", str(run), *TINY]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in Path(run).rglob("*")} == before
 

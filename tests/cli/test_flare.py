@@ -13,12 +13,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["simulate", "nuclei_fedavg"], "lacks sites"),
-        (["simulate", "nuclei_fedavg", "--sites", "nowhere.json"], "nowhere.json"),
-        (["simulate", "nuclei_fedavg", "--roundz", "3"], "did you mean 'rounds'"),
-        (["export", "nuclei_fedavgg", "-o", "job"], "no configuration 'nuclei_fedavgg'"),
-        (["export", "nuclei_fedavg", "-o", "job", "--centralized", "true"], "centralized trains in one place"),
-        (["export", "nuclei_fedavg", "-o", "job", "--statistics", "--cross-site"], "--statistics trains nothing"),
+        (["simulate", "nuclei"], "lacks sites"),
+        (["simulate", "nuclei", "--sites", "nowhere.json"], "nowhere.json"),
+        (["simulate", "nuclei", "--roundz", "3"], "did you mean 'rounds'"),
+        (["export", "nucleii", "-o", "job"], "no configuration 'nucleii'"),
+        (["export", "nuclei", "-o", "job", "--centralized", "true"], "centralized trains in one place"),
+        (["export", "nuclei", "-o", "job", "--statistics", "--cross-site"], "--statistics trains nothing"),
         (["submit", "nowhere", "--startup-kit", "kit"], "is no job"),
         (["status", "nowhere"], "was not submitted"),
         (["abort", "nowhere"], "was not submitted"),
@@ -56,11 +56,11 @@ def test_a_kit_that_is_not_an_admins_is_refused(tmp_path, capsys):
 
 
 def test_an_exported_job_is_not_replaced(tmp_path, capsys):
-    assert main(["flare", "export", "nuclei_fedavg", "-o", str(tmp_path / "job"), "--run-id", "mine", "--json"]) == 0
+    assert main(["flare", "export", "nuclei", "-o", str(tmp_path / "job"), "--run-id", "mine", "--json"]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert said[0] == {"event": "run", "run_id": "mine"}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
-    assert main(["flare", "export", "nuclei_fedavg", "-o", str(tmp_path / "job")]) == 2
+    assert main(["flare", "export", "nuclei", "-o", str(tmp_path / "job")]) == 2
     assert "is there already" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 

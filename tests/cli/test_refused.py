@@ -50,10 +50,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 COMMANDS = {
     "demo": ["demo", "-o", "{file}"],
-    "train": ["train", "nuclei_fedavg", "--sites", "{sites}", "-o", "{file}", *TINY],
-    "train below": ["train", "nuclei_fedavg", "--sites", "{sites}", "-o", "{file}/run", *TINY],
-    "train resumed": ["train", "nuclei_fedavg", "--sites", "{sites}", "-o", "{file}", "--resume", *TINY],
-    "train anew": ["train", "nuclei_fedavg", "--sites", "{sites}", "-o", "{file}", "--overwrite", *TINY],
+    "train": ["train", "nuclei", "--sites", "{sites}", "-o", "{file}", *TINY],
+    "train below": ["train", "nuclei", "--sites", "{sites}", "-o", "{file}/run", *TINY],
+    "train resumed": ["train", "nuclei", "--sites", "{sites}", "-o", "{file}", "--resume", *TINY],
+    "train anew": ["train", "nuclei", "--sites", "{sites}", "-o", "{file}", "--overwrite", *TINY],
     "benchmark": ["benchmark", "{suite}", "-o", "{file}"],
     "benchmark below": ["benchmark", "{suite}", "-o", "{file}/suite"],
     "predict": ["predict", "{run}", "-i", "{image}", "-o", "{file}"],
@@ -68,9 +68,9 @@ COMMANDS = {
     "sites anew": ["sites", "{data}", "-o", "{folder}", "--overwrite"],
     "report": ["report", "{run}", "-o", "{folder}"],
     "report below": ["report", "{run}", "-o", "{file}/page.html"],
-    "flare simulate": ["flare", "simulate", "nuclei_fedavg", "--sites", "{sites}", "-o", "{file}"],
-    "flare export": ["flare", "export", "nuclei_fedavg", "-o", "{file}"],
-    "flare export below": ["flare", "export", "nuclei_fedavg", "-o", "{file}/job"],
+    "flare simulate": ["flare", "simulate", "nuclei", "--sites", "{sites}", "-o", "{file}"],
+    "flare export": ["flare", "export", "nuclei", "-o", "{file}"],
+    "flare export below": ["flare", "export", "nuclei", "-o", "{file}/job"],
     "flare project": ["flare", "project", "-o", "{folder}", "--overwrite"],
     "flare project below": ["flare", "project", "-o", "{file}/project.yml"],
 }
@@ -103,7 +103,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_whole_round(small_disk, run
     folder, rest = small_disk / "run", small_disk / "rest"
     model = (run / "model.safetensors").stat().st_size  # without momentum a checkpoint is as large
     rest.write_bytes(bytes(shutil.disk_usage(small_disk).free - 3 * model))
-    arguments = ["train", "nuclei_fedavg", "--sites", str(nuclei_sites), "-o", str(folder), *TINY]
+    arguments = ["train", "nuclei", "--sites", str(nuclei_sites), "-o", str(folder), *TINY]
     arguments += ["--keep_checkpoints", "0", "-q"]
     done = fedbcs(*arguments)
     assert done.returncode == 2
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_an_older_file(small_disk, run, nuclei_sites, capsys)
 @pytest.mark.parametrize("where", ["/proc/nothing", "n" * 300])
 def test_a_place_where_nothing_can_be_written_is_one_line(where, nuclei_sites, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "nuclei_fedavg", "--sites", str(nuclei_sites), "-o", where, *TINY]) == 2
+    assert main(["train", "nuclei", "--sites", str(nuclei_sites), "-o", where, *TINY]) == 2
     assert where in the_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
@@ -176,7 +176,7 @@ def test_a_label_that_was_replaced_is_not_trained_or_scored_with(run, nuclei_sit
     data = Path(shutil.copytree(nuclei_sites.parent, tmp_path / "data"))
     listed = json.loads((data / "sites.json").read_text())
     for split, command in (
-        ("train", ["train", "nuclei_fedavg", "--sites", "{}", "-o", str(tmp_path / "run"), *TINY, "-q"]),
+        ("train", ["train", "nuclei", "--sites", "{}", "-o", str(tmp_path / "run"), *TINY, "-q"]),
         ("test", ["evaluate", str(run), "--sites", "{}", "-q"]),
     ):
         first = next(case for case in listed["sites"][0]["cases"] if case["split"] == split)

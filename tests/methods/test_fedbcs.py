@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import DiceCELoss
+from msgspec import structs
 from torch import Tensor, nn
 
 from fedbcs_monai.backends.local import ask_in_process, sessions_of
@@ -306,9 +307,9 @@ def state_after(config, rounds, sites=None, method=None):
 
 
 def test_weight_0_is_fedavg_bit_for_bit_and_sends_nothing(tiny):
-    plain, _ = state_after(tiny("nuclei_fedbcs", method="FedAvg"), 2)
-    without, updates = state_after(tiny("nuclei_fedbcs", **{"method::weight": 0}), 2)
-    aligned, _ = state_after(tiny("nuclei_fedbcs"), 2)
+    plain, _ = state_after(structs.replace(tiny("FedBCS"), method={"_target_": "fedbcs_monai.methods.FedAvg"}), 2)
+    without, updates = state_after(tiny("FedBCS", **{"method::weight": 0}), 2)
+    aligned, _ = state_after(tiny("FedBCS"), 2)
     assert plain.weights.keys() == without.weights.keys()
     assert all(torch.equal(plain.weights[name], without.weights[name]) for name in plain.weights)
     assert not all(torch.equal(plain.weights[name], aligned.weights[name]) for name in plain.weights)
@@ -316,7 +317,7 @@ def test_weight_0_is_fedavg_bit_for_bit_and_sends_nothing(tiny):
 
 
 def test_one_site_is_pulled_to_its_own_prototypes(tiny):
-    state, updates = state_after(tiny("nuclei_fedbcs"), 2, sites=1)
+    state, updates = state_after(tiny("FedBCS"), 2, sites=1)
     assert sorted(state.shared) == ["decoder/0", "decoder/1", "encoder/0", "encoder/1"]
     assert {clusters.shape for clusters in state.shared.values()} == {(1, 12)}  # three levels of four channels
     assert all(torch.equal(state.shared[name][0], sent) for name, sent in updates[1].shared.items())
@@ -325,7 +326,7 @@ def test_one_site_is_pulled_to_its_own_prototypes(tiny):
 
 
 def test_what_a_site_sends_besides_weights_is_one_vector_a_stream_and_class(tiny):
-    _, updates = state_after(tiny("nuclei_fedbcs"), 1)
+    _, updates = state_after(tiny("FedBCS"), 1)
     for update in updates:
         assert {name: vector.shape for name, vector in update.shared.items()} == {
             f"{stream}/{c}": (12,) for stream in ("encoder", "decoder") for c in (0, 1)
@@ -334,7 +335,7 @@ def test_what_a_site_sends_besides_weights_is_one_vector_a_stream_and_class(tiny
 
 def test_a_network_without_context_fusion_is_refused(tiny):
     with pytest.raises(UserError, match="network_def::context"):
-        state_after(tiny("nuclei_fedavg", method="FedBCS"), 1)
+        state_after(tiny(method={"_target_": "fedbcs_monai.methods.FedBCS"}, **{"network_def::context": None}), 1)
 
 
 # Its settings.

@@ -37,8 +37,8 @@ def volume(folder: Path, shape=(40, 24, 6), affine=None, shift=0):
     return {"image": str(folder / "image.nii.gz"), "label": str(folder / "label.nii.gz"), "case": "box"}, label
 
 
-def segmentation(experiment="prostate_fedavg", **overrides):
-    config = load_config(experiment, {**SMALL, **overrides} if experiment.startswith("prostate") else overrides)
+def segmentation(task="prostate", **overrides):
+    config = load_config(task, {**SMALL, **overrides} if task == "prostate" else overrides)
     return build_segmentation(config, compute_of(config))
 
 
@@ -77,7 +77,7 @@ def test_a_picture_that_was_padded_comes_back_at_its_size(tmp_path):
     Image.fromarray(np.repeat(label[..., None], 3, 2)).save(tmp_path / "image.png")
     Image.fromarray(label).save(tmp_path / "label.png")
     item = {"image": str(tmp_path / "image.png"), "label": str(tmp_path / "label.png"), "case": "box"}
-    made = segmentation("nuclei_fedavg", device="cpu")
+    made = segmentation("nuclei", device="cpu")
     assert mask_of(made, item).shape == made.reference(item).shape == (40, 50)
     (score,) = CaseScorer(made, [item]).scores(Threshold())
     assert score.dice == 1

@@ -90,7 +90,7 @@ def png_with_wrong_checksum(path):
 
 def as_in_training(path):
     """The file as the shipped configurations read it."""
-    config = load_config("nuclei_fedavg" if path.suffix in PICTURE_SUFFIXES else "prostate_fedavg", {})
+    config = load_config("nuclei" if path.suffix in PICTURE_SUFFIXES else "prostate", {})
     return build(config, "reading").transforms[0]({"image": path})["image"]
 
 

@@ -27,26 +27,26 @@ CROPS = {
 }  # fmt: skip
 
 WRONG = [
-    ("nuclei_fedavg", ["--optimizer::lr", "abc"], "optimizer::lr: torch.optim.SGD takes numbers"),
-    ("nuclei_fedavg", ["--network_def::in_channels", "1"], "in_channels is 1, and a sample has 3 channels"),
-    ("nuclei_fedavg", ["--network_def::spatial_dims", "3"], "spatial_dims is 3, and a sample has 2 spatial axes"),
-    ("nuclei_fedavg", ["--slicing::count", "5"], "names something inside 'slicing'"),
+    ("nuclei", ["--optimizer::lr", "abc"], "optimizer::lr: torch.optim.SGD takes numbers"),
+    ("nuclei", ["--network_def::in_channels", "1"], "in_channels is 1, and a sample has 3 channels"),
+    ("nuclei", ["--network_def::spatial_dims", "3"], "spatial_dims is 3, and a sample has 2 spatial axes"),
+    ("nuclei", ["--slicing::count", "5"], "names something inside 'slicing'"),
     (
-        "nuclei_fedavg",
+        "nuclei",
         ["--network_def::norm", "instance", "--augmentation::transforms::0::roi_size", "[16, 16]"],
         "a norm sees a single pixel at the bottleneck",
     ),
     (
-        "nuclei_fedavg",
+        "nuclei",
         ["--network_def::norm", "batch", "--augmentation::transforms::0::roi_size", "[16, 16]", "--batch_size", "3"],
         "a norm sees a single pixel at the bottleneck",  # 4 cases: the second batch is one image
     ),
-    ("nuclei_fedavg", ["--method::_target_", "fedbcs_monai.methods.Local"], "Local"),
-    ("nuclei_fedavg", ["--method", "3"], "method"),
-    ("nuclei_fedavg", ["--optimizer::lrr", "1"], "did you mean 'lr'"),
-    ("prostate_fedavg", ["--slicing::count", "5"], "in_channels is 3, and a sample has 5 channels"),
-    ("prostate_fedavg", ["--inferer::count", "5"], "inferer::count is 5 and network_def::in_channels is 3"),
-    ("prostate_fedavg", ["--slicing", "null"], "spatial_dims is 2, and a sample has 3 spatial axes"),
+    ("nuclei", ["--method::_target_", "fedbcs_monai.methods.Local"], "Local"),
+    ("nuclei", ["--method", "3"], "method"),
+    ("nuclei", ["--optimizer::lrr", "1"], "did you mean 'lr'"),
+    ("prostate", ["--slicing::count", "5"], "in_channels is 3, and a sample has 5 channels"),
+    ("prostate", ["--inferer::count", "5"], "inferer::count is 5 and network_def::in_channels is 3"),
+    ("prostate", ["--slicing", "null"], "spatial_dims is 2, and a sample has 3 spatial axes"),
 ]
 
 
@@ -75,7 +75,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
 
 def test_a_sound_one_says_what_would_run_and_leaves_nothing_behind(nuclei_sites, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    words = arguments("nuclei_fedavg", [], nuclei_sites, None)
+    words = arguments("nuclei", [], nuclei_sites, None)
     assert main([*words, "--dry-run", "--json"]) == 0
     said = {line["event"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
     step = said["one_step"]
@@ -107,15 +107,11 @@ def test_a_dry_run_reads_a_handful_of_one_site_s_cases(tiny, monkeypatch):
 
 @pytest.mark.parametrize("name", [name for name in methods.__all__ if name not in ("Local", "Method")])
 def test_every_method_takes_several_crops_of_one_sample(tiny, name):
-    experiment = "nuclei_fedbcs" if name.startswith("FedBCS") else "nuclei_fedavg"
-    config = tiny(experiment, method=name, augmentation=CROPS)
-    if name == "HarmoFL":
-        config.network_def["harmonize"] = {}
-    assert plan_training(config).rehearsed.batch == (4, 3, 32, 32)
+    assert plan_training(tiny(name, augmentation=CROPS)).rehearsed.batch == (4, 3, 32, 32)
 
 
 def test_a_rehearsal_changes_nothing(tiny):
-    config = tiny("nuclei_fedbcs")
+    config = tiny("FedBCS")
     federation = set_up(config)
     before, state = federation.start, torch.get_rng_state()
     rehearsed = rehearse(config, federation, [4])
@@ -161,7 +157,7 @@ def test_what_a_library_says_becomes_one_line():
 
 
 def test_without_a_compiler_compile_is_refused_in_one_line(nuclei_sites, tmp_path):
-    words = [*arguments("nuclei_fedavg", ["--compile", "true"], nuclei_sites, None), "-o", str(tmp_path / "run")]
+    words = [*arguments("nuclei", ["--compile", "true"], nuclei_sites, None), "-o", str(tmp_path / "run")]
     without = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-c", "import sys; from fedbcs_monai.cli import main; sys.exit(main())", *words]
     done = subprocess.run(command, env=without, capture_output=True, text=True)

@@ -103,7 +103,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_
 
 def test_the_command_refuses_it_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(tracking, "find_spec", lambda module: None)
-    assert main(["train", "nuclei_fedavg", "--track", "mlflow"]) == 2
+    assert main(["train", "nuclei", "--track", "mlflow"]) == 2
     said = "fedbcs train: track is 'mlflow', which is not installed: pip install 'fedbcs-monai[track]'\n"
     assert capsys.readouterr().err == said
 

@@ -10,7 +10,7 @@ from nvflare.recipe.spec import ExecEnv
 
 from fedbcs_monai.backends.nvflare.policy import allow
 from fedbcs_monai.backends.nvflare.site_file import NAME
-from fedbcs_monai.config import shipped
+from fedbcs_monai.catalog import shipped
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_whole

@@ -20,9 +20,9 @@ def test_a_killed_trainer_changes_nothing(consortium, tiny, tmp_path, finished, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["fedbcs", "fedhpro", "scaffold", "moon"])
+@pytest.mark.parametrize("method", ["FedBCS", "FedHPro", "SCAFFOLD", "MOON"])
 def test_methods_that_send_or_keep_more(method, consortium, tiny, tmp_path, finished, assert_same_run):
-    config = tiny(f"nuclei_{method}", rounds=3, examples=0, keep_checkpoints=0, threads=1)
+    config = tiny(method, rounds=3, examples=0, keep_checkpoints=0, threads=1)
     _, run = consortium.submit(config, tmp_path)
     finished(run)
     assert_same_run(run, train(config))

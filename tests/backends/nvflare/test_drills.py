@@ -20,8 +20,8 @@ WITHOUT_ONE = ["--min-responses", "2", "--wait-s", "3", "--round-timeout-s", "18
 def config(tiny):
     """Rounds of a second or two, all of whose checkpoints are kept."""
 
-    def load(experiment="nuclei_fedavg", rounds=8, **overrides):
-        return tiny(experiment, rounds=rounds, examples=0, keep_checkpoints=0, threads=1, **overrides)
+    def load(method="FedAvg", rounds=8, **overrides):
+        return tiny(method, rounds=rounds, examples=0, keep_checkpoints=0, threads=1, **overrides)
 
     return load
 
@@ -101,11 +101,9 @@ def test_nobody_is_waited_for_for_ever(consortium, config, tmp_path, finished, a
     assert_same_run(run, train(trained))
 
 
-@pytest.mark.parametrize("experiment", ["nuclei_fedbcs", "nuclei_scaffold"])
-def test_a_killed_server_goes_on_from_its_checkpoint(
-    experiment, consortium, config, tmp_path, finished, assert_same_run
-):
-    trained = config(experiment)
+@pytest.mark.parametrize("method", ["FedBCS", "SCAFFOLD"])
+def test_a_killed_server_goes_on_from_its_checkpoint(method, consortium, config, tmp_path, finished, assert_same_run):
+    trained = config(method)
     run_id, run = consortium.submit(trained, tmp_path)
     consortium.wait_for_round(run_id, 3)
     consortium.kill("localhost")
@@ -138,7 +136,7 @@ def test_waiting_outlives_the_server(consortium, config, tmp_path, finished):
 
 
 def test_an_aborted_run_goes_on(consortium, config, tmp_path, finished, assert_same_run, capsys):
-    trained = config("nuclei_fedhpro")
+    trained = config("FedHPro")
     run_id, run = consortium.submit(trained, tmp_path)
     consortium.wait_for_round(run_id, 3)
     assert main(["flare", "abort", str(run), "-q"]) == 0

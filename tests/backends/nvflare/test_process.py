@@ -22,7 +22,7 @@ PATIENCE_S = 300
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    return tiny("nuclei_scaffold", rounds=2, keep_checkpoints=0, examples=0, checkpoint_every=1, threads=1)
+    return tiny("SCAFFOLD", rounds=2, keep_checkpoints=0, examples=0, checkpoint_every=1, threads=1)
 
 
 @pytest.fixture(scope="module")

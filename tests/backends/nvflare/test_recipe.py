@@ -10,7 +10,6 @@ import yaml
 from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.trust import load_job
-from fedbcs_monai.settings import plain
 
 pytest.importorskip("nvflare")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,7 +33,7 @@ def arguments(job, part):
 
 
 def test_there_is_neither_code_nor_a_path_in_a_job(recipe, tiny, tmp_path):
-    config = tiny("nuclei_fedbcs")
+    config = tiny("FedBCS")
     job = exported(recipe(config), tmp_path)
     files = {str(path.relative_to(job)) for path in job.rglob("*") if path.is_file()}
     assert files == {
@@ -45,11 +44,15 @@ def test_there_is_neither_code_nor_a_path_in_a_job(recipe, tiny, tmp_path):
         assert not any(path in file.read_text() for file in job.rglob("*.json"))
 
 
-@pytest.mark.parametrize("name", ["nuclei_fedbcs", "nuclei_fedhpro", "prostate_harmofl", "prostate_fedavg"])
-def test_sites_trust_the_jobs_of_shipped_experiments(recipe, name, tmp_path):
-    job = exported(recipe(load_config(name)), tmp_path)
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [("nuclei", "FedBCS"), ("nuclei", "FedHPro"), ("prostate", "HarmoFL"), ("prostate", "FedAvg")],
+)
+def test_sites_trust_the_jobs_of_shipped_tasks(recipe, task, method, tmp_path):
+    settings = load_config(task, {"method": method})
+    job = exported(recipe(settings), tmp_path)
     experiment = job / "app" / "config" / "experiment.json"
-    assert plain(load_job(experiment, {})) == plain(load_config(name))
+    assert load_job(experiment, {}) == settings
     assert not set("$%") & set(experiment.read_text())
     assert set(re.findall("@[a-z:]+", experiment.read_text())) <= {"@reading", "@preprocessing"}
 
@@ -117,7 +120,7 @@ def test_a_federation_on_this_machine_needs_a_site_list(recipe, tmp_path):
     from nvflare.recipe import SimEnv
 
     with pytest.raises(UserError, match="needs a site list"):
-        recipe(load_config("nuclei_fedavg")).run(SimEnv(num_clients=2, workspace_root=str(tmp_path)))
+        recipe(load_config("nuclei")).run(SimEnv(num_clients=2, workspace_root=str(tmp_path)))
 
 
 def test_a_proof_of_concept_has_the_sites_of_the_list(recipe, tiny):

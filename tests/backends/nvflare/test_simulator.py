@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from fedbcs_monai import methods
 from fedbcs_monai.backends.local import train
@@ -40,16 +41,13 @@ def simulated(tmp_path):
     "method", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in METHODS]
 )
 def test_every_method_gives_the_bits_of_training_in_one_process(method, tiny, simulated, assert_same_run):
-    name, overrides = (
-        ("nuclei_fedavg", {"method": method}) if method == "LocalOnly" else (f"nuclei_{method.lower()}", {})
-    )
-    config = tiny(name, examples=0, threads=1, **overrides)
+    config = tiny(method, examples=0, threads=1)
     assert_same_run(simulated(config), train(config))
 
 
 @pytest.mark.slow
 def test_so_does_the_other_task(tiny_prostate, simulated, assert_same_run, tmp_path):
-    config = {**tiny_prostate, "examples": 0, "threads": 1, "output": str(tmp_path / "one_process")}
+    config = replace(tiny_prostate, examples=0, threads=1, output=str(tmp_path / "one_process"))
     assert_same_run(simulated(config), train(config))
 
 
