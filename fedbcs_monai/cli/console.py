@@ -124,7 +124,8 @@ class RichConsole(RichProgress, QuietConsole):
         """A table on standard output."""
         table = Table(title=title, title_justify="left")
         for n, heading in enumerate(columns.values()):
-            table.add_column(heading, justify="right" if n else "left", overflow="fold")
+            words = any(isinstance(row[n], str) for row in rows)
+            table.add_column(heading, justify="left" if words or not n else "right", overflow="fold")
         for row in rows:
             table.add_row(*map(_printed, row))
         with naming(Path(OUTPUT)):

@@ -1,5 +1,6 @@
 """``fedbcs flare``: a configuration as an NVFlare job, and the job's way through a federation."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -197,7 +198,10 @@ def status(run: Path, /, *, wait: bool = False, verbosity: Verbosity = NORMAL) -
         except KeyboardInterrupt:
             console.note("no longer waiting; the job continues, and `fedbcs flare abort` would end it")
             raise
-    console.result("job", **submission.status(run))
+    found = dict(submission.status(run))
+    text = ", ".join(map(str, found.values()))
+    duration_s = seconds(found.pop("duration"))
+    console.result("job", text, **found, duration_s=duration_s)
 
 
 @app.command
@@ -283,6 +287,19 @@ def project(
         raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
     write_project(output, clients)
     console.result("project", path=output)
+
+
+def seconds(duration: str) -> float | None:
+    """A duration as NVFlare writes it, in seconds; None where there is none yet.
+
+    >>> seconds("0:01:02.5"), seconds("1 day, 0:00:01"), seconds("N/A")
+    (62.5, 86401.0, None)
+    """
+    found = re.fullmatch(r"(?:(\d+) days?, )?(\d+):(\d+):(\d+(?:\.\d*)?)", duration)
+    if found is None:
+        return None
+    days, hours, minutes, rest = (float(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
 def _results(folder: Path, console: "QuietConsole") -> None:

@@ -32,11 +32,16 @@ app = App(
     result_action="return_value",
 )
 
-COMMANDS = ("demo", "sites", "train", "benchmark", "evaluate", "familiarity", "predict", "bundle", "report", "flare")
+COMMANDS = (
+    *("demo", "list", "sites", "train", "benchmark", "flare"),
+    *("evaluate", "familiarity", "predict", "bundle", "report"),
+)
 """In the order of the help. Each is imported when it is asked for; what takes seconds, such as torch, when it runs."""
 
+_FUNCTIONS = {"list": "list_available", "flare": "app"}  # where it is not called as the command is
+
 for order, name in enumerate(COMMANDS):
-    app.command(f"fedbcs_monai.cli.{name}:{'app' if name == 'flare' else name}", name=name, sort_key=order)
+    app.command(f"fedbcs_monai.cli.{name}:{_FUNCTIONS.get(name, name)}", name=name, sort_key=order)
 app.register_install_completion_command(help="Let the shell complete commands and options with the Tab key.")
 
 

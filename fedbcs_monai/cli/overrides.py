@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
-from cyclopts.help import HelpEntry, HelpPanel
-from cyclopts.help.formatters import DefaultFormatter
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.settings import KEYS, Key
 
 if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
-    from fedbcs_monai.settings import Settings
+    from fedbcs_monai.settings import Key, Settings
 
 
 def settings_from(
@@ -69,14 +67,19 @@ def overrides_of(words: Sequence[str]) -> dict[str, Any]:
     return overrides
 
 
-def _about(key: Key) -> str:
+def _about(key: "Key") -> str:
     """Type and default of a key: "a whole number, 1 or more; default: 400"."""
     default = "" if key.default in ("", [], {}) or isinstance(key.default, dict) else json.dumps(key.default)
     return key.kind + (f"; default: {default}" if default else "")
 
 
-def _print_keys(console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
+def _print_keys(console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
     """A panel of all keys in place of one line about words of any kind."""
+    from cyclopts.help import HelpEntry
+    from cyclopts.help.formatters import DefaultFormatter
+
+    from fedbcs_monai.settings import KEYS
+
     entries = [
         HelpEntry(positive_names=(f"--{key}",), description=f"{about.help} [{_about(about)}]")
         for key, about in KEYS.items()
