@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from fedbcs_monai.config import load_config
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.federated.method import Local
+from fedbcs_monai.federated.method import ClientContext
 from fedbcs_monai.methods import FedBCS
 from fedbcs_monai.prototypes.clustering import finch_labels
 from fedbcs_monai.runs.model_io import WEIGHTS
@@ -37,10 +37,10 @@ class Untrained(FedBCS):
 
     prototype_pass: str = "fresh"
 
-    def train(self, local: Local) -> Tensors:
+    def train(self, client: ClientContext) -> Tensors:
         """Pool the prototypes."""
-        self.begin(local)
-        return self.finish(local)
+        self.on_round_start(client)
+        return self.client_payload(client)
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 from fedbcs_monai.data.sites import read_sites
 from fedbcs_monai.metrics.masks import dice
-from fedbcs_monai.ood import distance as familiarity
-from fedbcs_monai.ood.distance import DISTANCES, STYLES, UNLIKE_SD, distances, known, told, within
+from fedbcs_monai.ood import distance as site_styles
+from fedbcs_monai.ood.distance import DISTANCES, STYLES, UNLIKE_SD, distances, known, style_answer, within
 from fedbcs_monai.ood.style import Style
 from fedbcs_monai.predict.model import Model, load_model
 from fedbcs_monai.predict.source import Source
@@ -222,14 +222,14 @@ def _cases(rows: Sequence[Row], trained: Sequence[str], parts: Sequence[str], le
 def _learnt(sites: Sites) -> Callable[[Tensor], float]:
     """From a vector to its distance to the nearest site."""
     styles = {site: torch.stack(vectors) for site, vectors in sites.items()}
-    first = {site: told(STYLES, of_site, {}) for site, of_site in styles.items()}
+    first = {site: style_answer(STYLES, of_site, {}) for site, of_site in styles.items()}
     sent = within(first)
-    found = known(first, {site: told(DISTANCES, of_site, sent) for site, of_site in styles.items()})
+    found = known(first, {site: style_answer(DISTANCES, of_site, sent) for site, of_site in styles.items()})
     return lambda vector: next(iter(distances(found, vector).values()))
 
 
 def _candidate(name: str, shrinkage: float, rows: Sequence[Row], trained: Sequence[str]) -> dict[str, Any]:
-    levels, familiarity.SHRINKAGE = CANDIDATES[name], shrinkage
+    levels, site_styles.SHRINKAGE = CANDIDATES[name], shrinkage
     every = _cases(rows, trained, ("train", "val"), levels)
     apart = {site: _left_out(site, every) for site in trained}
     distance = _learnt(_cases(rows, trained, ("train",), levels))
@@ -251,7 +251,7 @@ def _left_out(site: str, sites: Sites) -> float:
     for other, vectors in others.items():
         for n, vector in enumerate(vectors):
             without = vectors[:n] + vectors[n + 1 :]
-            if len(without) >= familiarity.LEAST:
+            if len(without) >= site_styles.MIN_CASES:
                 seen.append(_learnt({**others, other: without})(vector))
     return auroc(seen, [distance(vector) for vector in sites[site]])
 
@@ -274,7 +274,7 @@ class Scored(NamedTuple):
 
 
 def _scored(rows: Sequence[Row], trained: Sequence[str], fit: Sequence[str], parts: Sequence[str]) -> list[Scored]:
-    levels, familiarity.SHRINKAGE = CANDIDATES[USED[0]], USED[1]
+    levels, site_styles.SHRINKAGE = CANDIDATES[USED[0]], USED[1]
     distance = _learnt(_cases(rows, trained, fit, levels))
     scored = []
     for row in rows:
@@ -409,10 +409,10 @@ def _rank(scored: Scored) -> int:
 def _figure(shown: Mapping[str, Sequence[Scored]]) -> Figure:
     """Distances by group, and against Dice."""
     figure = Figure(figsize=(9.5, 3.6 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
+    charts = figure.subplots(len(shown), 2, squeeze=False, width_ratios=(3, 2))
     colours = dict(zip(GROUPS, ("#0072b2", "#d55e00", "#999999"), strict=True))
     random = np.random.default_rng(0)
-    for (task, scored), (left, right) in zip(shown.items(), panels, strict=True):
+    for (task, scored), (left, right) in zip(shown.items(), charts, strict=True):
         of = [_name(s) for s in scored]
         order = list(dict.fromkeys(name for _, name in sorted(zip(map(_rank, scored), of, strict=True))))
         for s, name in zip(scored, of, strict=True):
@@ -430,7 +430,7 @@ def _figure(shown: Mapping[str, Sequence[Scored]]) -> Figure:
         right.set_ylabel("Dice")
         for group, what in zip(GROUPS, ("training sites", "elsewhere", "spoilt copies"), strict=True):
             right.plot([], [], ".", color=colours[group], label=what)
-    figure.legend(*panels[-1][1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*charts[-1][1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -196,9 +196,9 @@ PANELS = {
 
 def methods() -> Figure:
     """How far every method is ahead of FedAvg, with its 95% interval over test cases."""
-    figure, panels = plt.subplots(1, 3, figsize=(10, 4.2), layout="constrained", sharey=True)
+    figure, charts = plt.subplots(1, 3, figsize=(10, 4.2), layout="constrained", sharey=True)
     names = [name for name in read(PANELS["Prostate, 10 rounds"]) if name not in ("FedAvg", "FedContrast")]
-    for axes, (title, file) in zip(panels, PANELS.items(), strict=True):
+    for axes, (title, file) in zip(charts, PANELS.items(), strict=True):
         for at, name in enumerate(reversed(names)):
             if name in read(file):
                 interval(axes, at, read(file)[name], "#e0601a" if name == "FedBCS" else "#2b6ca3")

@@ -2,7 +2,7 @@
 
     python benchmarks/round.py
 
-Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `Journal`, `write_checkpoint`) on
+Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `RunWriter`, `write_checkpoint`) on
 made-up nuclei of four sites, as `fedbcs train` does between two evaluations, and times each part from outside.
 """
 
@@ -31,7 +31,7 @@ from fedbcs_monai.methods import FedBCS
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.runs.checkpoint import Checkpoint, write_checkpoint
 from fedbcs_monai.runs.setup import Federation, set_up
-from fedbcs_monai.runs.writer import Journal
+from fedbcs_monai.runs.writer import RunWriter
 
 PARTS = {
     "training": "steps: forward, loss, backward, optimizer",
@@ -150,7 +150,7 @@ def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -
     config = load_config("nuclei", {"method": name, **overrides})
     folder.mkdir()
     federation = set_up(config)
-    rounds = run(federation, config, Journal(folder), options.rounds)
+    rounds = run(federation, config, RunWriter(folder), options.rounds)
     for seconds in rounds:
         total = sum(seconds.values())
         say(f"{name}: round of {total:.1f} s, {1 - seconds['training'] / total:.1%} not training")
@@ -158,38 +158,38 @@ def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -
     return {"method": name, "sites": len(federation.sites), "steps_a_round": steps, "rounds": rounds}
 
 
-def run(federation: Federation, config: dict[str, Any], journal: Journal, rounds: int) -> list[dict[str, float]]:
+def run(federation: Federation, config: dict[str, Any], writer: RunWriter, rounds: int) -> list[dict[str, float]]:
     """What the driver does in a round, timed; the first, which has no prototypes and a cold cache, is left out."""
     taken = []
 
     def heard(broadcast: Broadcast, update: Update) -> None:
-        journal.log(broadcast.round, update.site, update.metrics)
+        writer.log(broadcast.round, update.site, update.metrics)
 
     aggregator = aggregator_of(federation.method, federation.network, federation.start)
     aggregator.heard = heard
     for number in range(1 + rounds):
-        watch = Stopwatch()
-        with timed(watch, federation), watch.part("rest"):
+        callbacks = Stopwatch()
+        with timed(callbacks, federation), callbacks.part("rest"):
             (state,) = aggregator.rounds(ask_in_process(federation), number + 1)
-            with watch.part("checkpointing"):
+            with callbacks.part("checkpointing"):
                 point = Checkpoint(state, {site.name: site.state() for site in federation.sites}, {"seconds": 0.0})
-                write_checkpoint(journal.folder / "checkpoints", point, config.keep_checkpoints)
-        taken.append(watch.seconds)
-    journal.close()
+                write_checkpoint(writer.folder / "checkpoints", point, config.keep_checkpoints)
+        taken.append(callbacks.seconds)
+    writer.close()
     return taken[1:]
 
 
 @contextmanager
-def timed(watch: Stopwatch, federation: Federation) -> Iterator[None]:
+def timed(callbacks: Stopwatch, federation: Federation) -> Iterator[None]:
     """Time the parts of a round from outside; the package is as it was afterwards."""
     with ExitStack() as stack:
 
-        def replace(holder: Any, name: str, part: str, wrap: Callable[..., Any] = watch.timing) -> None:
+        def replace(holder: Any, name: str, part: str, wrap: Callable[..., Any] = callbacks.timing) -> None:
             stack.enter_context(patch.object(holder, name, wrap(part, getattr(holder, name))))
 
         replace(base.Method, "step", "training")
         for site in federation.sites:
-            replace(site, "batches", "loading", watch.reading)
+            replace(site, "batches", "loading", callbacks.reading)
         replace(Segmenter, "load_state_dict", "copying")
         for name in ("detached", "moments_of", "restore_moments"):
             replace(site_module, name, "copying")

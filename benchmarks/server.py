@@ -90,7 +90,7 @@ def cluster(sites: int, options: argparse.Namespace) -> dict[str, Any]:
     updates = make_prototypes(sites, options.modes)
     before = resident_bytes()
     start = time.perf_counter()
-    shared = FedBCS().share(State(0, {}, {}), updates)
+    shared = FedBCS().aggregate_payload(State(0, {}, {}), updates)
     return {
         "clustering_seconds": time.perf_counter() - start,
         "clustering_peak_mib": (peak_bytes() - before) / 2**20,

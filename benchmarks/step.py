@@ -27,7 +27,7 @@ from fedbcs_monai.components import build
 from fedbcs_monai.config import load_config
 from fedbcs_monai.federated.memory import keep_freed_memory
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.federated.method import Batch, Local, Method
+from fedbcs_monai.federated.method import Batch, ClientContext, Method
 from fedbcs_monai.methods import FedAvg, FedBCS
 from fedbcs_monai.methods.fedbcs import BACKGROUND, STREAMS
 from fedbcs_monai.networks import build_segmenter
@@ -64,10 +64,10 @@ class BuiltFedBCS(FedBCS):
     """FedBCS that builds the fused map: the same loss, plainly."""
 
     def stream_loss(
-        self, local: Local, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
+        self, client: ClientContext, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
     ) -> Tensor | None:
         """As that of FedBCS."""
-        return super().stream_loss(local, stream, BuiltMap(fusion, levels), levels, classes)  # type: ignore[arg-type]
+        return super().stream_loss(client, stream, BuiltMap(fusion, levels), levels, classes)  # type: ignore[arg-type]
 
 
 class Variant(NamedTuple):
@@ -180,7 +180,7 @@ def make_batch(setting: Setting) -> Batch:
     return {"image": image.to(device), "label": label.view(noise.shape).to(device)}
 
 
-def make_local(variant: Variant, setting: Setting) -> Local:
+def make_local(variant: Variant, setting: Setting) -> ClientContext:
     """A site in its second round, that holds the prototypes of the first."""
     torch.manual_seed(setting.seed)
     network = build_segmenter(features=setting.features, norm=setting.norm, **variant.network).to(setting.device)
@@ -192,7 +192,7 @@ def make_local(variant: Variant, setting: Setting) -> Local:
             width = getattr(network.fusion, stream).dimensions
             for c in (BACKGROUND, 1):
                 shared[f"{stream}/{c}"] = 0.5 * torch.randn(CLUSTERS, width, generator=draw)
-    return Local(
+    return ClientContext(
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=SHIPPED["optimizer"]["lr"]),
         criterion=build(SHIPPED, "loss"),
@@ -204,9 +204,9 @@ def make_local(variant: Variant, setting: Setting) -> Local:
 
 def make_step(variant: Variant, setting: Setting) -> Callable[[], None]:
     """A training step of a variant, ready to be repeated."""
-    method, local, batch = variant.method(), make_local(variant, setting), make_batch(setting)
-    method.begin(local)
-    return lambda: method.step(local, batch)
+    method, client, batch = variant.method(), make_local(variant, setting), make_batch(setting)
+    method.on_round_start(client)
+    return lambda: method.step(client, batch)
 
 
 def check(setting: Setting, names: Sequence[str]) -> None:
@@ -215,9 +215,9 @@ def check(setting: Setting, names: Sequence[str]) -> None:
         return
     losses, batch = [], make_batch(setting)
     for method in (FedBCS(anchors_per_class=0), BuiltFedBCS(anchors_per_class=0)):
-        local = make_local(VARIANTS[PLAIN], setting)
-        method.begin(local)
-        losses.append(method.loss(local, batch).item())
+        client = make_local(VARIANTS[PLAIN], setting)
+        method.on_round_start(client)
+        losses.append(method.loss(client, batch).item())
     assert abs(losses[0] - losses[1]) <= 1e-4 * max(1.0, abs(losses[1])), f"the losses differ: {losses}"
     say(f"loss of FedBCS {losses[0]:.6f}, with the map built in full {losses[1]:.6f}")
 

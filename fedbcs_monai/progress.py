@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 
 VERBATIM: Mapping[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Consoles print names and paths as they are, though rich would read ``[old]`` as a style and ``:smile:`` as a face."""
@@ -28,7 +28,7 @@ def _named_bar() -> tuple[TextColumn, BarColumn]:
     return TextColumn("{task.description}", markup=False), BarColumn()
 
 
-class RichProgress(Watch):
+class RichProgress(Callbacks):
     """Bars with the time remaining on a terminal or in a notebook, plain lines elsewhere; all on standard error."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class RichProgress(Watch):
         """A dim line."""
         self.console.print(text, style="dim", soft_wrap=True)
 
-    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+    def on_train_begin(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Open the bars."""
         self.note(
             f"{len(steps)} sites, {sum(steps.values())} steps per round, rounds {done + 1} to {rounds}, in {folder}"
@@ -70,11 +70,11 @@ class RichProgress(Watch):
         self.site = self.bars.add_task("", total=None)
         self.bars.start()
 
-    def stepped(self, site: str, steps: int) -> None:
+    def on_step_end(self, site: str, steps: int) -> None:
         """Move the site's bar."""
         self.bars.update(self.site, description=site, total=self.steps[site], completed=steps)
 
-    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+    def on_client_end(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """Move the rounds' bar with the last site; print the losses."""
         self.losses[site] = metrics.get("loss", float("nan"))
         if len(self.losses) < len(self.steps):
@@ -86,13 +86,13 @@ class RichProgress(Watch):
             self.console.print(f"round {round}: loss {loss:.3f}{', ' + terms if terms else ''}")
         self.losses = {}
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+    def on_evaluation(self, round: int, scores: Mapping[str, float]) -> None:
         """A line with the validation Dice of every site."""
         sites = "  ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items())
         known = [dice for dice in scores.values() if dice == dice]
         mean = f"  mean {100 * sum(known) / len(known):.1f}" if known else ""
         self.console.print(f"round {round:3d}  validation Dice %  {sites}{mean}", soft_wrap=True)
 
-    def finished(self) -> None:
+    def on_train_end(self) -> None:
         """Close the bars."""
         self.bars.stop()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedbcs_monai.backends.local import train as train_in_process
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.progress import RichProgress
 from fedbcs_monai.report import write_report
 from fedbcs_monai.settings import Settings
@@ -15,7 +15,7 @@ def train(
     resume: bool | int = False,
     overwrite: bool = False,
     progress: bool = True,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Path:
     """Train a federation in this process, test it, and write its report.
 
@@ -28,7 +28,7 @@ def train(
         resume: resume from the newest checkpoint in the run folder, or from that of a round.
         overwrite: begin anew in a folder that holds a run.
         progress: show bars on a terminal or in a notebook, and plain lines elsewhere.
-        watch: hears of progress instead.
+        callbacks: hears of progress instead.
 
     Returns:
         The run folder: ``report.html``, ``model.safetensors`` (selected) and beside it what is known of the sites'
@@ -39,8 +39,8 @@ def train(
     Raises:
         UserError: what the user can correct.
     """
-    if watch is None and progress:
-        watch = RichProgress()
-    folder = train_in_process(settings, resume=resume, overwrite=overwrite, watch=watch)
+    if callbacks is None and progress:
+        callbacks = RichProgress()
+    folder = train_in_process(settings, resume=resume, overwrite=overwrite, callbacks=callbacks)
     write_report([folder], folder / "report.html")
     return folder

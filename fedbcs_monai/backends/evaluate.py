@@ -6,7 +6,7 @@ from pathlib import Path
 from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.data import read_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.metrics.cases import CaseScore, CaseScorer
 from fedbcs_monai.runs.model_io import find_weights, keeping_sites, load_trained
 from fedbcs_monai.runs.setup import build_segmentation
@@ -22,7 +22,7 @@ def evaluate(
     model: str = "selected",
     device: str = "auto",
     at: str | None = None,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
     trust: Iterable[str] | Trust = (),
 ) -> dict[str, list[CaseScore]]:
     """Every score of every case that has a label, on its own grid.
@@ -36,10 +36,10 @@ def evaluate(
         device: see `Compute`.
         at: score every site with the network as this one uses it. None: each with the network as it uses it itself,
             with what it keeps to itself; where nothing was shared, the other sites are left out.
-        watch: hears of progress.
+        callbacks: hears of progress.
         trust: as in `load_config`.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     keeping = keeping_sites(find_weights(run, model))
     trained = load_trained(run, model, device, at if at or not keeping else keeping[0], trust)
     segmentation = build_segmentation(trained.settings, trained.compute)
@@ -50,13 +50,13 @@ def evaluate(
     for name, site in sorted(read_sites(list_of_sites).items()):
         items = [item for item in site.items(part, fold) if "label" in item]
         if not items:
-            watch.note(f"{name} has no labelled {part} cases: not scored")
+            callbacks.note(f"{name} has no labelled {part} cases: not scored")
             continue
         network = trained.network if at or not keeping else trained.at(name)
         if network is None:
-            watch.note(f"{name} has no network of its own and none is shared: not scored; --site chooses one")
+            callbacks.note(f"{name} has no network of its own and none is shared: not scored; --site chooses one")
             continue
-        watch.note(f"scoring {name}")
+        callbacks.note(f"scoring {name}")
         with trained.compute.inference():
             scores[name] = CaseScorer(segmentation, items).scores(network)
     if not scores:

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from fedbcs_monai.data import SiteData
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.metrics.cases import CaseScore
-from fedbcs_monai.ood.distance import Known
-from fedbcs_monai.ood.exchange import learn_familiarity
-from fedbcs_monai.ood.file import write_familiarity
+from fedbcs_monai.ood.distance import SiteStyle
+from fedbcs_monai.ood.exchange import learn_site_styles
+from fedbcs_monai.ood.file import write_site_styles
 from fedbcs_monai.runs.loop import Run, open_run, private
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, private_at, tensors_at, write_model
 from fedbcs_monai.runs.process import prepare_training
-from fedbcs_monai.runs.rehearsal import Rehearsed, handful, rehearse
+from fedbcs_monai.runs.rehearsal import TrialStep, handful, rehearse
 from fedbcs_monai.runs.schema import Counts, ModelScore
 from fedbcs_monai.runs.setup import Federation, require_all, set_up, sites_of
 from fedbcs_monai.runs.writer import check_folder
@@ -48,7 +48,7 @@ def train(
     *,
     resume: bool | int = False,
     overwrite: bool = False,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Path:
     """Run a federation in this process, from the site list to tested models.
 
@@ -60,7 +60,7 @@ def train(
         settings: of `load_config`.
         resume: go on from the newest checkpoint in the run folder, or from that of a round.
         overwrite: begin anew in a folder that holds a run.
-        watch: hears of progress.
+        callbacks: hears of progress.
 
     Returns:
         The run folder: ``model.safetensors`` (selected) and beside it what is known of the sites' cases,
@@ -71,22 +71,22 @@ def train(
     Raises:
         UserError: what the user can mend.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     require(settings, ("output",), "name a run folder")
     folder = Path(settings.output)
     if overwrite and resume is not False:
         raise UserError("resume goes on with a run and overwrite begins anew: choose one")
     check_folder(folder, overwrite, resume is not False)
     prepare_training(settings)
-    federation = set_up(settings, watch)
+    federation = set_up(settings, callbacks)
     rehearse(settings, federation, [site.cases for site in federation.sites])
     method, sites, sessions = federation.method, federation.sites, sessions_of(federation)
-    run = open_run(settings, federation.start, sites[0].compute.torch_device, resume, watch)
+    run = open_run(settings, federation.start, sites[0].compute.torch_device, resume, callbacks)
     try:
         for session in sessions:
             session.restore(run.point.sites.get(session.site.name, {}))
         run.sent = {}  # all sites are here
-        watch.begun(folder, settings.rounds, run.point.state.round, {s.name: s.steps for s in sites})
+        callbacks.on_train_begin(folder, settings.rounds, run.point.state.round, {s.name: s.steps for s in sites})
         aggregator = aggregator_of(method, federation.network, run.point.state)
         aggregator.sites = {site.name for site in sites}
         aggregator.history.counts = {site.name: {"cases": float(site.cases)} for site in sites}
@@ -100,7 +100,7 @@ def train(
         _test(settings, federation, run)
         learn_in_process(federation, folder / WEIGHTS["selected"], run.point.history["best"]["round"])
     finally:
-        watch.finished()
+        callbacks.on_train_end()
         run.close()
     return folder
 
@@ -115,12 +115,12 @@ class Plan(NamedTuple):
     """
 
     federation: Federation
-    rehearsed: Rehearsed
+    rehearsed: TrialStep
     data: Mapping[str, SiteData]
 
 
 def plan_training(
-    settings: Settings, *, resume: bool | int = False, overwrite: bool = False, watch: Watch | None = None
+    settings: Settings, *, resume: bool | int = False, overwrite: bool = False, callbacks: Callbacks | None = None
 ) -> Plan:
     """Build all that `train` would, make one step at one site on a handful of its cases, and write nothing.
 
@@ -128,7 +128,7 @@ def plan_training(
         settings: as for `train`.
         resume: as for `train`.
         overwrite: as for `train`.
-        watch: hears of progress.
+        callbacks: hears of progress.
 
     Raises:
         UserError: what the user can mend, as from `train`.
@@ -140,7 +140,7 @@ def plan_training(
     data = sites_of(settings)
     few = replace(settings, cache=True, workers=0, fold=0)
     prepare_training(few)
-    federation = set_up(few, watch, handful(data, settings.fold))
+    federation = set_up(few, callbacks, handful(data, settings.fold))
     single = not settings.slicing  # a case is a sample, so that all are counted without reading them
     counts = (
         [len(site.split("train", settings.fold)) for site in data.values()] if single else [federation.sites[0].cases]
@@ -148,30 +148,30 @@ def plan_training(
     return Plan(federation, rehearse(few, federation, filter(None, counts)), data)
 
 
-def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, Known]:
+def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, SiteStyle]:
     """Ask every site how its cases look to trained weights, and write what is known then beside them."""
     for site in federation.sites:
         site.private = private_at(weights, site.name)
     aggregator = aggregator_of(federation.method, federation.network, State(round, read_tensors(weights), {}))
-    found = learn_familiarity(aggregator, ask_in_process(sessions_of(federation)))
-    write_familiarity(weights, found)
+    found = learn_site_styles(aggregator, ask_in_process(sessions_of(federation)))
+    write_site_styles(weights, found)
     return found
 
 
 def _test(settings: Settings, federation: Federation, run: Run) -> None:
     """Score the test cases with the last and the selected model, and write the results."""
-    journal = run.journal
-    write_model(journal.folder, "last", run.point.state.weights, private(run.point.sites))
+    writer = run.writer
+    write_model(writer.folder, "last", run.point.state.weights, private(run.point.sites))
     tested: dict[str, list[tuple[str, CaseScore]]] = {}
     scores = []
     for model, file in WEIGHTS.items():
-        digest = digest_model(journal.folder / file)
+        digest = digest_model(writer.folder / file)
         if digest not in tested:  # the selected model is often the last
-            tested[digest] = _scores(journal.folder / file, federation, run, settings.examples)
+            tested[digest] = _scores(writer.folder / file, federation, run, settings.examples)
         scores += [ModelScore(model, name, score) for name, score in tested[digest]]
     if settings.examples:
         for name, scorer in federation.scorers.items():
-            journal.write_look(name, scorer.look())
+            writer.write_look(name, scorer.look())
     counts = {
         name: Counts(*(len(site.split(part, settings.fold)) for part in Counts._fields))
         for name, site in federation.data.items()
@@ -194,9 +194,9 @@ def _scores(weights: Path, federation: Federation, run: Run, examples: int) -> l
             continue
         network.load_state_dict(tensors)
         network.eval()
-        run.watch.note(f"testing {name} with {weights.name}")
+        run.callbacks.note(f"testing {name} with {weights.name}")
         with federation.sites[0].compute.inference():
             scores += [(name, score) for score in scorer.scores(network)]
             if weights.name == WEIGHTS["selected"]:
-                run.journal.write_examples(name, scorer.examples(network, examples))
+                run.writer.write_examples(name, scorer.examples(network, examples))
     return scores

@@ -14,13 +14,13 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.federated.messages import Broadcast, Moment, Unreadable, Update, read_or_refuse
+from fedbcs_monai.federated.callbacks import Callbacks
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Unreadable, Update, read_or_refuse
 from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.validation import NUMBERS
-from fedbcs_monai.ood.distance import Known
-from fedbcs_monai.ood.exchange import learn_familiarity
+from fedbcs_monai.ood.distance import SiteStyle
+from fedbcs_monai.ood.exchange import learn_site_styles
 from fedbcs_monai.runs.process import prepare_training, use_threads
 from fedbcs_monai.runs.setup import set_up_server, set_up_site
 from fedbcs_monai.tensors import Tensors
@@ -70,7 +70,7 @@ def unpack_broadcast(exchange: ExchangeObject, round: int = 1, task: str = "trai
         tensors_of(exchange.get("shared", {})),
         str(exchange.get("task", task)),
         int(exchange.get("exchange", 0)),
-        {site: Moment(*moment) for site, moment in exchange.get("refused", {}).items()},
+        {site: ExchangeId(*exchange_id) for site, exchange_id in exchange.get("refused", {}).items()},
         int(exchange.get("selected", 0)),
     )
 
@@ -122,7 +122,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         site: name in the site list; None: the platform's ``ExtraItems.CLIENT_NAME``.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
         case_scores: whether to send the scores of single test cases, without names, besides their means.
-        watch: hears of progress.
+        callbacks: hears of progress.
         trust: as in `load_config`.
     """
 
@@ -135,7 +135,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         site: str | None = None,
         states: Path | None = None,
         case_scores: bool = False,
-        watch: Watch | None = None,
+        callbacks: Callbacks | None = None,
         trust: Iterable[str] | Trust = (),
     ) -> None:
         self.trust = trust
@@ -144,7 +144,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         self.overrides = dict(overrides or {})
         self.name = site
         self.case_scores = case_scores
-        self.watch = watch or Watch()
+        self.callbacks = callbacks or Callbacks()
         self._folder = states
 
     def initialize(self, extra: Mapping[str, Any] | None = None) -> None:
@@ -162,7 +162,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         self.name = self.name or str(extra.get(ExtraItems.CLIENT_NAME, ""))
         prepare_training(self.settings)
         self.session: ClientSession = set_up_site(
-            self.settings, self.name, self.watch, states=self._folder, case_scores=self.case_scores
+            self.settings, self.name, self.callbacks, states=self._folder, case_scores=self.case_scores
         )
         self._answer: Update | None = None
         self._trained = 0
@@ -269,15 +269,15 @@ class FederatedServer:
                 may ask more than once a round.
 
         Returns:
-            What the sites would be sent next: the new global model and the method's luggage.
+            What the sites would be sent next: the new global model and the method's payload.
         """
         (state,) = self.aggregator.rounds(partial(_carried, ask), self.aggregator.state.round + 1)
         return pack_broadcast(Broadcast(state.round + 1, state.weights, state.shared))
 
-    def familiarity(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> dict[str, Known]:
-        """Learn how cases look at the sites, for `write_familiarity` beside the present weights.
+    def site_styles(self, ask: Callable[[ExchangeObject], Iterable[ExchangeObject]]) -> dict[str, SiteStyle]:
+        """Learn how cases look at the sites, for `write_site_styles` beside the present weights.
 
         Args:
             ask: as for `round`, to be answered by `FederatedClient.evaluate`; twice.
         """
-        return learn_familiarity(self.aggregator, lambda broadcast: _carried(ask, broadcast))
+        return learn_site_styles(self.aggregator, lambda broadcast: _carried(ask, broadcast))

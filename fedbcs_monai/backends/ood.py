@@ -7,11 +7,11 @@ from typing import Any
 from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.backends.local import learn_in_process
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.federated.trust import load_travelled
 from fedbcs_monai.files import check_sum
-from fedbcs_monai.ood.distance import LEAST
-from fedbcs_monai.ood.file import familiarity_file
+from fedbcs_monai.ood.distance import MIN_CASES
+from fedbcs_monai.ood.file import site_styles_file
 from fedbcs_monai.runs.model_io import find_weights
 from fedbcs_monai.runs.setup import set_up
 
@@ -22,7 +22,7 @@ def add_familiarity(
     sites: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
     trust: Iterable[str] | Trust = (),
 ) -> Path:
     """Ask the sites of a run, all of them in this process, and write what is known then beside the selected weights.
@@ -32,7 +32,7 @@ def add_familiarity(
         sites: site list; None: the run's own.
         device: as in `Compute`.
         overwrite: replace what is there.
-        watch: hears of progress.
+        callbacks: hears of progress.
         trust: as in `load_config`.
 
     Returns:
@@ -42,7 +42,7 @@ def add_familiarity(
         UserError: there is no such run, its file is there already, or no site has enough cases.
     """
     weights = find_weights(run)
-    file = familiarity_file(weights)
+    file = site_styles_file(weights)
     if file.exists() and not overwrite:
         raise UserError(f"{file}: is there already; make it anew with --overwrite")
     here: dict[str, Any] = {"device": device, "compile": False, "cache": False, "threads": 0, "ood": True}
@@ -50,6 +50,6 @@ def add_familiarity(
     file_of_config = weights.with_name("config.json")
     check_sum(file_of_config, file_of_config.read_bytes())
     settings = load_travelled(file_of_config, here, trust)
-    if not learn_in_process(set_up(settings, watch), weights):
-        raise UserError(f"{run}: no site has the {LEAST} cases that it takes; there is nothing to write")
+    if not learn_in_process(set_up(settings, callbacks), weights):
+        raise UserError(f"{run}: no site has the {MIN_CASES} cases that it takes; there is nothing to write")
     return file

@@ -8,7 +8,7 @@ import numpy as np
 from fedbcs_monai.benchmark.published import published
 from fedbcs_monai.benchmark.results import TaskResults
 from fedbcs_monai.metrics.tables import Column, Table, Value
-from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.groups import MethodGroup
 from fedbcs_monai.report.scoreboard import Titled, scaled
 
 
@@ -25,14 +25,14 @@ def _prototypes(results: TaskResults) -> Titled | None:
     """Prototypes a site and round, for the methods that send or receive any."""
     compared = results.methods
     kinds = ("sent_prototypes", "received_prototypes")
-    sending = [arm for arm in compared.scored if any(_mean_of(arm, kind, compared.trained) > 0 for kind in kinds)]
+    sending = [group for group in compared.scored if any(_mean_of(group, kind, compared.trained) > 0 for kind in kinds)]
     found = published("prototypes", results.name)
     rows: list[tuple[Value, ...]] = []
-    for arm in sending:
-        sent = [_mean_of(arm, "sent_prototypes", [site]) for site in compared.trained]
-        dice = scaled(arm.average("dice", compared.tested, compared.unseen), 100)
-        printed = [_mean(found.rows.get(arm.label, [math.nan, math.nan])[:-1])] if found else []
-        rows.append((arm.label, *sent, _mean_of(arm, "received_prototypes", compared.trained), dice, *printed))
+    for group in sending:
+        sent = [_mean_of(group, "sent_prototypes", [site]) for site in compared.trained]
+        dice = scaled(group.average("dice", compared.tested, compared.unseen), 100)
+        printed = [_mean(found.rows.get(group.label, [math.nan, math.nan])[:-1])] if found else []
+        rows.append((group.label, *sent, _mean_of(group, "received_prototypes", compared.trained), dice, *printed))
     if not rows:
         return None
     columns = [Column("Method"), *(Column(site, "", 2) for site in compared.trained)]
@@ -46,14 +46,16 @@ def _prototypes(results: TaskResults) -> Titled | None:
 
 
 def _bytes(results: TaskResults) -> Titled | None:
-    """KiB a site and round, network and luggage apart, each way."""
+    """KiB a site and round, network and payload apart, each way."""
     compared = results.methods
     kinds = ("sent_weight_bytes", "sent_shared_bytes", "received_weight_bytes", "received_shared_bytes")
-    counted = {arm.label: [_mean_of(arm, kind, compared.trained) / 1024 for kind in kinds] for arm in compared.scored}
+    counted = {
+        group.label: [_mean_of(group, kind, compared.trained) / 1024 for kind in kinds] for group in compared.scored
+    }
     rows = [(label, *numbers, sum(numbers)) for label, numbers in counted.items() if math.isfinite(sum(numbers))]
     if not rows:
         return None
-    names = ("network, sent", "luggage, sent", "network, received", "luggage, received", "together")
+    names = ("network, sent", "payload, sent", "network, received", "payload, received", "together")
     note = (
         "Values of the tensors in the messages of training, mean over sites, rounds and runs; "
         "what a transport adds or saves is not in it."
@@ -62,9 +64,9 @@ def _bytes(results: TaskResults) -> Titled | None:
     return Titled("bytes", "KiB that a site sends and receives in a round", Table(columns, tuple(rows)), note)
 
 
-def _mean_of(arm: Arm, metric: str, sites: Sequence[str]) -> float:
+def _mean_of(group: MethodGroup, metric: str, sites: Sequence[str]) -> float:
     """Mean over runs, sites and rounds of something that was counted."""
-    return _mean([_mean(run.curves.get(metric, {}).get(site, {}).values()) for run in arm.scored for site in sites])
+    return _mean([_mean(run.curves.get(metric, {}).get(site, {}).values()) for run in group.scored for site in sites])
 
 
 def _mean(values: Iterable[float]) -> float:

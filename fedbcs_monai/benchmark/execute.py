@@ -20,11 +20,11 @@ from typing import NamedTuple, cast
 from msgspec.structs import replace
 
 from fedbcs_monai.benchmark.estimate import Estimate
-from fedbcs_monai.benchmark.plan import PlannedRun, Suite
-from fedbcs_monai.benchmark.status import seconds_of, stages_of
+from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun
+from fedbcs_monai.benchmark.status import seconds_of, statuses_of
 from fedbcs_monai.benchmark.worker import Ended, work
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.runs.status import Stage
+from fedbcs_monai.runs.status import RunStatus
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,27 +43,27 @@ class Failure(NamedTuple):
     log: Path
 
 
-class SuiteWatch:
+class BenchmarkCallbacks:
     """Hears how a suite goes; the default says nothing."""
 
-    def begun(self, total: int, finished: int) -> None:
+    def on_benchmark_begin(self, total: int, finished: int) -> None:
         """So many runs are planned, and so many of them were finished before."""
 
-    def started(self, run: PlannedRun, stage: Stage) -> None:
+    def on_run_start(self, run: PlannedRun, status: RunStatus) -> None:
         """A run starts, anew or from where it was left."""
 
-    def moved(self, done: float, total: int) -> None:
+    def on_progress(self, done: float, total: int) -> None:
         """So many runs are done, parts of runs among them."""
 
-    def finished(self, run: PlannedRun, seconds: float, done: int, total: int, left_s: float) -> None:
+    def on_run_end(self, run: PlannedRun, seconds: float, done: int, total: int, left_s: float) -> None:
         """A run is done, the how-manyeth, and how long the others will take; NaN while that is not known."""
 
-    def failed(self, failure: Failure) -> None:
+    def on_run_failed(self, failure: Failure) -> None:
         """A run has failed; the others go on."""
 
 
-def run_suite(
-    suite: Suite, *, jobs: int = 1, overwrite: bool = False, watch: SuiteWatch | None = None
+def run_benchmark(
+    benchmark: BenchmarkPlan, *, jobs: int = 1, overwrite: bool = False, callbacks: BenchmarkCallbacks | None = None
 ) -> list[Failure]:
     """Carry out the runs of a suite that are not finished, several at once, each in a process of its own.
 
@@ -71,16 +71,16 @@ def run_suite(
     goes on from there. With one thread a run its bits do not depend on ``jobs``.
 
     Args:
-        suite: what to run; every run's output goes to ``logs`` in its folder.
+        benchmark: what to run; every run's output goes to ``logs`` in its folder.
         jobs: how many runs at once; a run whose ``threads`` are 0 gets its share of the processors.
         overwrite: begin every run anew.
-        watch: hears of progress.
+        callbacks: hears of progress.
 
     Raises:
         UserError: a run folder holds a run of another configuration; nothing has been started.
     """
     check_jobs(jobs)
-    crew = _Crew(suite, stages_of(suite, overwrite), jobs, overwrite, watch or SuiteWatch())
+    crew = _Crew(benchmark, statuses_of(benchmark, overwrite), jobs, overwrite, callbacks or BenchmarkCallbacks())
     try:
         crew.work()
     finally:
@@ -110,24 +110,29 @@ class _Crew:
     """The processes of a suite."""
 
     def __init__(
-        self, suite: Suite, stages: Mapping[str, Stage], jobs: int, overwrite: bool, watch: SuiteWatch
+        self,
+        benchmark: BenchmarkPlan,
+        statuses: Mapping[str, RunStatus],
+        jobs: int,
+        overwrite: bool,
+        callbacks: BenchmarkCallbacks,
     ) -> None:
-        self.stages, self.jobs, self.overwrite, self.watch = stages, jobs, overwrite, watch
-        self.logs = suite.output / "logs"
+        self.statuses, self.jobs, self.overwrite, self.callbacks = statuses, jobs, overwrite, callbacks
+        self.logs = benchmark.output / "logs"
         self.context = _context()
         self.stopping: Event = self.context.Event()
         self.estimate = Estimate()
-        self.total = len(suite.runs)
-        self.waiting = deque(run for run in suite.runs if stages[run.name] is not Stage.FINISHED)
+        self.total = len(benchmark.runs)
+        self.waiting = deque(run for run in benchmark.runs if statuses[run.name] is not RunStatus.FINISHED)
         self.running: dict[Connection, _Job] = {}
         self.failures: list[Failure] = []
-        for run in suite.runs:
-            if stages[run.name] is Stage.FINISHED:
+        for run in benchmark.runs:
+            if statuses[run.name] is RunStatus.FINISHED:
                 self.estimate.learn(run, seconds_of(run))
 
     def work(self) -> None:
         """Start runs as there is room, and hear them until all are done."""
-        self.watch.begun(self.total, self.total - len(self.waiting))
+        self.callbacks.on_benchmark_begin(self.total, self.total - len(self.waiting))
         while self.waiting or self.running:
             while self.waiting and len(self.running) < self.jobs:
                 self.start(self.waiting.popleft())
@@ -148,7 +153,7 @@ class _Crew:
         theirs.close()
         self.running[ours] = _Job(run, process, log)
         _LOG.info("%s: its process has started", run.name)
-        self.watch.started(run, self.stages[run.name])
+        self.callbacks.on_run_start(run, self.statuses[run.name])
 
     def hear(self, connection: Connection) -> None:
         """Take what a run has to say: how far it is, or how it ended."""
@@ -164,7 +169,7 @@ class _Crew:
         else:
             job.done = TRAINED * said
         parts = sum(job.done for job in self.running.values())
-        self.watch.moved(self.total - len(self.waiting) - len(self.running) + parts, self.total)
+        self.callbacks.on_progress(self.total - len(self.waiting) - len(self.running) + parts, self.total)
 
     def end(self, connection: Connection, reason: str | None) -> None:
         """A run has ended, well or for a reason."""
@@ -174,14 +179,14 @@ class _Crew:
         _LOG.info("%s: its process has ended with code %s", job.run.name, job.process.exitcode)
         if reason is not None:
             self.failures.append(Failure(job.run, reason, job.log))
-            self.watch.failed(self.failures[-1])
+            self.callbacks.on_run_failed(self.failures[-1])
             return
         seconds = time.perf_counter() - job.began
         self.estimate.learn(job.run, seconds)
         under_way = {other.run.name: (other.run, other.done) for other in self.running.values()}
         done = self.total - len(self.waiting) - len(self.running) - len(self.failures)
         left_s = self.estimate.left(self.waiting, under_way, self.jobs)
-        self.watch.finished(job.run, seconds, done, self.total, left_s)
+        self.callbacks.on_run_end(job.run, seconds, done, self.total, left_s)
 
     def stop(self) -> None:
         """Have every run write its checkpoint and end."""

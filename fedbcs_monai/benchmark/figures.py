@@ -8,9 +8,9 @@ from matplotlib.lines import Line2D
 
 from fedbcs_monai.benchmark.results import TaskResults
 from fedbcs_monai.metrics.tables import Spread, average, mean_sd, site_means
-from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, panels
+from fedbcs_monai.report.drawing import Drawing, charts, finished, legend, name_axes
 from fedbcs_monai.report.figures import Row, box_rows, dice_by_site, difference_by_site, validation
-from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.groups import MethodGroup
 from fedbcs_monai.report.style import COLOURS, RC
 from fedbcs_monai.runs.reader import Run
 
@@ -21,12 +21,12 @@ SWEPT, BASE = COLOURS[0], COLOURS[-1]
 @rc_context(RC)
 def overview(results: TaskResults) -> list[Drawing]:
     """AVG Dice of every run, a row a method, the bounds last; then the difference to FedAvg at every site."""
-    arms = [*results.methods.scored, *_bounds(results)]
-    each = [(arm, [100 * _average(run, results.methods.unseen) for run in arm.scored]) for arm in arms]
+    groups = [*results.methods.scored, *_bounds(results)]
+    each = [(group, [100 * _average(run, results.methods.unseen) for run in group.scored]) for group in groups]
     if not any(found for _, found in each):
         return []
-    figure, shown = panels(["AVG Dice of every run"], 0.45 + 0.2 * len(arms), share_y=True)
-    box_rows(shown[0], [Row(arm.label, arm.colour, found, mean_sd(found).mean) for arm, found in each])
+    figure, shown = charts(["AVG Dice of every run"], 0.45 + 0.2 * len(groups), share_y=True)
+    box_rows(shown[0], [Row(group.label, group.colour, found, mean_sd(found).mean) for group, found in each])
     name_axes(shown, "AVG Dice, %")
     caption = "Dots: runs. Diamonds: their mean. AVG: mean over the sites that took part in training."
     drawn = finished("average_dice", f"AVG Dice of every run, {results.name}", caption, figure)
@@ -36,7 +36,7 @@ def overview(results: TaskResults) -> list[Drawing]:
 
 def convergence(results: TaskResults) -> list[Drawing]:
     """Figure 4 a: validation Dice over rounds: the mean over sites, then every site."""
-    compared = results.methods._replace(arms=[*results.methods.scored, *_bounds(results)])
+    compared = results.methods._replace(groups=[*results.methods.scored, *_bounds(results)])
     drawn = validation(compared)
     return [drawn] if drawn else []
 
@@ -44,18 +44,18 @@ def convergence(results: TaskResults) -> list[Drawing]:
 @rc_context(RC)
 def swept(results: TaskResults) -> list[Drawing]:
     """Figure 3: Dice by the value of one key, on average and at every site; level, what it is compared with."""
-    arms = results.swept.scored
-    if len(arms) < 2:
+    groups = results.swept.scored
+    if len(groups) < 2:
         return []
     places = {"AVG": results.swept.trained, **{site: [site] for site in results.swept.trained}}
-    figure, shown = panels(list(places), 1.5, share_y=True)
+    figure, shown = charts(list(places), 1.5, share_y=True)
     for axes, sites in zip(shown, places.values(), strict=True):
-        found = [_dice(arm, sites) for arm in arms]
-        axes.errorbar(range(len(arms)), [one.mean for one in found], [one.sd for one in found], color=SWEPT,
+        found = [_dice(group, sites) for group in groups]
+        axes.errorbar(range(len(groups)), [one.mean for one in found], [one.sd for one in found], color=SWEPT,
                       marker="o", markersize=3, elinewidth=0.9, capsize=2)  # fmt: skip
         if results.base:
             axes.axhline(_dice(results.base, sites).mean, color=BASE, linestyle="--")
-        axes.set_xticks(range(len(arms)), results.values)
+        axes.set_xticks(range(len(groups)), results.values)
     name_axes(shown, results.sweep_key, "Test Dice, %")
     keys = [Line2D([], [], color=SWEPT, marker="o", markersize=3, label=f"by {results.sweep_key}")]
     if results.base:
@@ -67,17 +67,17 @@ def swept(results: TaskResults) -> list[Drawing]:
 
 def style(results: TaskResults) -> list[Drawing]:
     """Figure 4 b: every test case, by where style is normalised."""
-    arms = [replace(arm, colour=COLOURS[n % len(COLOURS)]) for n, arm in enumerate(results.style.arms)]
-    drawn = dice_by_site(results.style._replace(arms=arms), "style")
+    groups = [replace(group, colour=COLOURS[n % len(COLOURS)]) for n, group in enumerate(results.style.groups)]
+    drawn = dice_by_site(results.style._replace(groups=groups), "style")
     return [drawn] if drawn else []
 
 
-def _bounds(results: TaskResults) -> list[Arm]:
-    return [arm for arm in results.bounds if arm.scored]
+def _bounds(results: TaskResults) -> list[MethodGroup]:
+    return [group for group in results.bounds if group.scored]
 
 
-def _dice(arm: Arm, sites: Sequence[str]) -> Spread:
-    found = arm.average("dice", sites, ())
+def _dice(group: MethodGroup, sites: Sequence[str]) -> Spread:
+    found = group.average("dice", sites, ())
     return Spread(100 * found.mean, 100 * found.sd, found.repeats)
 
 

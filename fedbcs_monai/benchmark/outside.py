@@ -16,7 +16,7 @@ from fedbcs_monai.metrics.tables import (
     paired_bootstrap,
     site_means,
 )
-from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.groups import MethodGroup
 from fedbcs_monai.report.scoreboard import BRACKETS, Titled
 from fedbcs_monai.report.summary import seeds_said
 from fedbcs_monai.runs.reader import Run
@@ -41,7 +41,7 @@ def left_out(results: TaskResults) -> list[Titled]:
         columns = _columns(sites, "AVG − trained there")
         rows = [(*row, cost) for row, cost in zip(rows, costs, strict=True)]
         note += f" What staying out costs is counted on the test cases that both have. {BRACKETS}"
-    note += f" {seeds_said([arm for arms in results.left_out.values() for arm in arms])}"
+    note += f" {seeds_said([group for groups in results.left_out.values() for group in groups])}"
     title = "Dice in % at a site that stayed outside"
     return [Titled("left_out", title, Table(columns, tuple(rows)), f"{note} {STUDENT}")] if rows else []
 
@@ -57,7 +57,7 @@ def without_it(results: TaskResults) -> list[Titled]:
 
 def _sites(results: TaskResults) -> list[str]:
     """The sites without which something was trained."""
-    return [site for site, arms in results.left_out.items() if arms]
+    return [site for site, groups in results.left_out.items() if groups]
 
 
 def _columns(sites: Sequence[str], *more: str) -> tuple[Column, ...]:
@@ -68,10 +68,10 @@ def _columns(sites: Sequence[str], *more: str) -> tuple[Column, ...]:
 def _rows(results: TaskResults, dice: Callable[[Run, str], float]) -> list[tuple[Value, ...]]:
     """Every method's Dice by the site that stays outside, their mean, and how far FedAvg is behind."""
     found: dict[str, dict[Training, float]] = {}
-    for site, arms in results.left_out.items():
-        for arm in arms:
-            for run in arm.scored:
-                found.setdefault(arm.label, {})[site, run.repeat] = 100 * dice(run, site)
+    for site, groups in results.left_out.items():
+        for group in groups:
+            for run in group.scored:
+                found.setdefault(group.label, {})[site, run.repeat] = 100 * dice(run, site)
     sites = _sites(results)
     rows = []
     for label, values in found.items():
@@ -100,29 +100,29 @@ def _against(found: Mapping[Training, float], reference: Mapping[Training, float
 
 def _cost_of_staying_out(sites: Sequence[str], results: TaskResults, label: str) -> Value:
     """How far AVG lies below that of the same method trained at these sites too, with the same seeds at each site."""
-    inside = next((arm for arm in results.arms if arm.label == label), None)
+    inside = next((group for group in results.groups if group.label == label), None)
     if inside is None:
         return ""
-    arms = {site: arm for site in sites for arm in results.left_out[site] if arm.label == label}
-    within = dict.fromkeys(arms, inside)
-    common = {site: inside.repeats & arm.repeats for site, arm in arms.items()}
+    groups = {site: group for site in sites for group in results.left_out[site] if group.label == label}
+    within = dict.fromkeys(groups, inside)
+    common = {site: inside.repeats & group.repeats for site, group in groups.items()}
     by_run = [
-        paired_bootstrap(_each_at(arms, only), _each_at(within, only), 1).value
+        paired_bootstrap(_each_at(groups, only), _each_at(within, only), 1).value
         for repeat in sorted(set.intersection(*common.values()) if common else ())
-        for only in [{site: {repeat} for site in arms}]
+        for only in [{site: {repeat} for site in groups}]
     ]
-    found = paired_bootstrap(_each_at(arms, common), _each_at(within, common))
+    found = paired_bootstrap(_each_at(groups, common), _each_at(within, common))
     over_runs = mean_sd(100 * value for value in by_run)
     value, low, high = (100 * number for number in found)
     return Difference(value, over_runs.sd, over_runs.repeats, low, high)
 
 
-def _each_at(arms: Mapping[str, Arm], only: Mapping[str, Collection[tuple[int, int]]]) -> list[Score]:
+def _each_at(groups: Mapping[str, MethodGroup], only: Mapping[str, Collection[tuple[int, int]]]) -> list[Score]:
     """The test cases of each site as an arm of its own scores them, over some of its runs; of no run there are none."""
     return [
         score
-        for site, arm in arms.items()
+        for site, group in groups.items()
         if only[site]
-        for score in arm.cases("dice", only=only[site])
+        for score in group.cases("dice", only=only[site])
         if score.site == site
     ]

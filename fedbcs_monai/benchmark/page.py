@@ -8,21 +8,21 @@ from fedbcs_monai.benchmark import tables
 from fedbcs_monai.benchmark.communication import communication
 from fedbcs_monai.benchmark.files import to_csv, to_latex, to_markdown
 from fedbcs_monai.benchmark.outside import left_out, without_it
-from fedbcs_monai.benchmark.plan import Suite
+from fedbcs_monai.benchmark.plan import BenchmarkPlan
 from fedbcs_monai.benchmark.results import TaskResults, read_results
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import write_whole
 from fedbcs_monai.html import write_html
-from fedbcs_monai.report.groups import REPEATS, Arm, differing, flat
+from fedbcs_monai.report.groups import REPEATS, MethodGroup, differing, flat
 from fedbcs_monai.report.page import report_templates
 from fedbcs_monai.report.provenance import Settings, duration, settings
 from fedbcs_monai.report.scoreboard import Titled, noted
-from fedbcs_monai.report.summary import Verdict, verdict
+from fedbcs_monai.report.summary import Headline, headline
 
 if TYPE_CHECKING:
     from fedbcs_monai.report.drawing import Drawing
 
-OUTSIDE = Verdict("Every method was trained without one site at a time.", "The scores are those of the site left out.")
+OUTSIDE = Headline("Every method was trained without one site at a time.", "The scores are those of the site left out.")
 BELOW = " Below the line, what a federation is held against, with as many steps in all unless its name says otherwise."
 SHOWN_MISSING = 6
 
@@ -61,14 +61,14 @@ class Task(NamedTuple):
     """A task as the page shows it."""
 
     name: str
-    verdict: Verdict
+    headline: Headline
     blocks: Sequence[Block]
     ran: Sequence[Ran]
     shared: Settings
     versions: Settings
 
 
-def write_benchmark(suite: Suite) -> list[Path]:
+def write_benchmark(benchmark: BenchmarkPlan) -> list[Path]:
     """Write ``benchmark.html``, ``tables.md``, ``tables.csv`` and ``tables.tex`` from the runs that are finished.
 
     Returns:
@@ -77,30 +77,30 @@ def write_benchmark(suite: Suite) -> list[Path]:
     Raises:
         UserError: no run is finished, a run folder is damaged, or its runs are of other sites.
     """
-    every = [read_results(plan) for plan in suite.tasks]
+    every = [read_results(plan) for plan in benchmark.tasks]
     found = [results for results in every if results.runs]
     if not found:
-        raise UserError(f"{suite.output}: no run is finished, so there is nothing to tabulate")
+        raise UserError(f"{benchmark.output}: no run is finished, so there is nothing to tabulate")
     tasks = [_task(results) for results in found]
-    notes = _notes(suite, every)
+    notes = _notes(benchmark, every)
     by_task = {task.name: [table for block in task.blocks for table in block.tables] for task in tasks}
     page = report_templates("benchmark").get_template("benchmark.html")
     written = {
-        "tables.md": to_markdown(suite.title, notes, by_task),
+        "tables.md": to_markdown(benchmark.title, notes, by_task),
         "tables.csv": to_csv(by_task),
-        "tables.tex": to_latex(suite.title, by_task),
+        "tables.tex": to_latex(benchmark.title, by_task),
     }
     for name, content in written.items():
-        write_whole(suite.output / name, content.encode())
-    html = suite.output / "benchmark.html"
-    write_html(html, page.render(title=suite.title, notes=notes, tasks=tasks, commands=_commands(found)))
-    return [html, *(suite.output / name for name in written)]
+        write_whole(benchmark.output / name, content.encode())
+    html = benchmark.output / "benchmark.html"
+    write_html(html, page.render(title=benchmark.title, notes=notes, tasks=tasks, commands=_commands(found)))
+    return [html, *(benchmark.output / name for name in written)]
 
 
 def _task(results: TaskResults) -> Task:
     return Task(
         results.name,
-        verdict(results.headline) if results.headline else OUTSIDE,
+        headline(results.headline) if results.headline else OUTSIDE,
         [_noted(block) for block in _blocks(results) if block.tables or block.figures],
         _ran(results),
         settings([run.config for run in results.runs]),
@@ -146,17 +146,17 @@ def _noted(block: Block) -> Block:
 
 def _ran(results: TaskResults) -> list[Ran]:
     """Every row, and the settings in which it departs from FedAvg."""
-    base = results.fedavg or next(iter(results.arms), None)
-    return [_row(arm, base) for arm in results.arms if base]
+    base = results.fedavg or next(iter(results.groups), None)
+    return [_row(group, base) for group in results.groups if base]
 
 
-def _row(arm: Arm, base: Arm) -> Ran:
-    differ = differing([flat(one.runs[0].config) for one in (base, arm)])
+def _row(group: MethodGroup, base: MethodGroup) -> Ran:
+    differ = differing([flat(one.runs[0].config) for one in (base, group)])
     own = {key: both[1] for key, both in differ.items() if key not in REPEATS | {"name"}}
-    summaries = [run.summary for run in arm.scored if run.summary]
+    summaries = [run.summary for run in group.scored if run.summary]
     return Ran(
-        arm.label,
-        ", ".join(dict.fromkeys(f"seed {run.config['seed']}" for run in arm.runs)),
+        group.label,
+        ", ".join(dict.fromkeys(f"seed {run.config['seed']}" for run in group.runs)),
         ", ".join(dict.fromkeys(str(summary.rounds) for summary in summaries)),
         ", ".join(duration(summary.seconds) for summary in summaries),
         ", ".join(f"{key.replace('method._target_', 'method')} {_short(value)}" for key, value in own.items()) or "–",
@@ -167,12 +167,14 @@ def _short(value: object) -> str:
     return str(value).rpartition("fedbcs_monai.methods.")[2]
 
 
-def _notes(suite: Suite, every: Sequence[TaskResults]) -> list[str]:
+def _notes(benchmark: BenchmarkPlan, every: Sequence[TaskResults]) -> list[str]:
     missing = [name for results in every for name in results.missing]
     if not missing:
         return []
     more = f" and {len(missing) - SHOWN_MISSING} more" if len(missing) > SHOWN_MISSING else ""
-    return [f"{len(missing)} of {len(suite.runs)} runs are not finished: {', '.join(missing[:SHOWN_MISSING])}{more}."]
+    return [
+        f"{len(missing)} of {len(benchmark.runs)} runs are not finished: {', '.join(missing[:SHOWN_MISSING])}{more}."
+    ]
 
 
 def _commands(found: Sequence[TaskResults]) -> list[str]:

@@ -77,7 +77,7 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class Suite:
+class BenchmarkPlan:
     """A benchmark: where it goes, and what is trained on each task."""
 
     title: str

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fedbcs_monai import config
-from fedbcs_monai.benchmark.plan import PlannedRun, Row, Suite, Sweep, TaskPlan
+from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun, Row, Sweep, TaskPlan
 from fedbcs_monai.catalog import find_benchmark
 from fedbcs_monai.config import Content, beside, load_config, read_config, stacked
 from fedbcs_monai.data import read_sites
@@ -92,7 +92,7 @@ class Choice:
     trust: Sequence[str] = ()
 
 
-def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> Suite:
+def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> BenchmarkPlan:
     """Read a benchmark's file, and resolve and check the configuration of every run.
 
     Args:
@@ -119,10 +119,10 @@ def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> 
     _choose("method", choice.methods, dict.fromkeys(trainings), str(name))
     tasks = _choose("task", choice.tasks, content["tasks"], str(name))
     plans = [_Planner(task, content, _site_list(task, tasks, content, choice), output, choice).plan() for task in tasks]
-    suite = Suite(str(content.get("title", "Benchmark")), output, tuple(plans))
-    if not suite.runs:
+    benchmark = BenchmarkPlan(str(content.get("title", "Benchmark")), output, tuple(plans))
+    if not benchmark.runs:
         raise UserError(f"{name}: nothing is left to train; choose other --methods or --parts")
-    return suite
+    return benchmark
 
 
 class _Planner:

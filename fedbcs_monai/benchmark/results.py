@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedbcs_monai.benchmark.plan import Row, TaskPlan
 from fedbcs_monai.benchmark.status import is_finished
 from fedbcs_monai.report.comparable import check_comparable
-from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.groups import MethodGroup
 from fedbcs_monai.report.style import COLOURS, DASHES
 from fedbcs_monai.report.summary import Comparison
 from fedbcs_monai.runs.reader import Run, read_run
@@ -33,33 +33,33 @@ class TaskResults:
 
     name: str
     methods: Comparison
-    bounds: Sequence[Arm]
+    bounds: Sequence[MethodGroup]
     ablation: Comparison
     style: Comparison
     swept: Comparison
-    base: Arm | None
+    base: MethodGroup | None
     values: Sequence[str]
     sweep_key: str
-    left_out: Mapping[str, Sequence[Arm]]
+    left_out: Mapping[str, Sequence[MethodGroup]]
     missing: Sequence[str]
     runs: Sequence[Run]
 
     @property
-    def arms(self) -> list[Arm]:
+    def groups(self) -> list[MethodGroup]:
         """Every row that was trained on all sites, once."""
-        every = [*self.methods.arms, *self.bounds, *self.ablation.arms, *self.style.arms, *self.swept.arms]
-        return list({arm.label: arm for arm in every}.values())
+        every = [*self.methods.groups, *self.bounds, *self.ablation.groups, *self.style.groups, *self.swept.groups]
+        return list({group.label: group for group in every}.values())
 
     @property
     def headline(self) -> Comparison | None:
         """What a verdict is passed on: the methods, or else whatever was compared."""
         every = (self.methods, self.ablation, self.style, self.swept)
-        return next((compared for compared in every if compared.arms), None)
+        return next((compared for compared in every if compared.groups), None)
 
     @property
-    def fedavg(self) -> Arm | None:
+    def fedavg(self) -> MethodGroup | None:
         """FedAvg, if it was run."""
-        return next((arm for arm in self.arms if arm.label == "FedAvg"), None)
+        return next((group for group in self.groups if group.label == "FedAvg"), None)
 
 
 def read_results(plan: TaskPlan) -> TaskResults:
@@ -70,15 +70,15 @@ def read_results(plan: TaskPlan) -> TaskResults:
     """
     planned = {run.name: run for row in plan.rows for run in row.runs}
     runs = {name: read_run(run.folder) for name, run in planned.items() if is_finished(run)}
-    arms = {row.key: arm for row, arm in zip(plan.rows, _arms(plan.rows, runs), strict=True)}
+    groups = {row.key: group for row, group in zip(plan.rows, _arms(plan.rows, runs), strict=True)}
     apart = {row.key for rows in plan.left_out.values() for row in rows}
-    inside = [run for row in plan.rows if row.key not in apart for run in arms[row.key].runs]
+    inside = [run for row in plan.rows if row.key not in apart for run in groups[row.key].runs]
     sites, unseen = (inside[0].sites, inside[0].unseen) if inside else ((), ())
     if inside:
         check_comparable(inside)
 
-    def finished(rows: Iterable[Row]) -> list[Arm]:
-        return [arms[row.key] for row in rows if arms[row.key].runs]
+    def finished(rows: Iterable[Row]) -> list[MethodGroup]:
+        return [groups[row.key] for row in rows if groups[row.key].runs]
 
     def compared(rows: Iterable[Row]) -> Comparison:
         return Comparison(finished(rows), sites, unseen)
@@ -95,7 +95,7 @@ def read_results(plan: TaskPlan) -> TaskResults:
         values=[
             str(value)
             for value, row in zip(plan.sweep.values if plan.sweep else (), swept, strict=True)
-            if arms[row.key].runs
+            if groups[row.key].runs
         ],
         sweep_key=plan.sweep.key if plan.sweep else "",
         left_out={site: finished(rows) for site, rows in plan.left_out.items()},
@@ -104,10 +104,10 @@ def read_results(plan: TaskPlan) -> TaskResults:
     )
 
 
-def _arms(rows: Sequence[Row], runs: Mapping[str, Run]) -> list[Arm]:
+def _arms(rows: Sequence[Row], runs: Mapping[str, Run]) -> list[MethodGroup]:
     """Every row with its runs, in a colour of its own."""
     return [
-        Arm(
+        MethodGroup(
             row.label,
             tuple(runs[run.name] for run in row.runs if run.name in runs),
             COLOURS[n % len(COLOURS)],

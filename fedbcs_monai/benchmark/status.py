@@ -1,24 +1,24 @@
 """Stages: how far the planned runs of a suite have come."""
 
-from fedbcs_monai.benchmark.plan import PlannedRun, Suite
+from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun
 from fedbcs_monai.runs import status
 from fedbcs_monai.runs.reader import is_finished as has_ended
 from fedbcs_monai.runs.reader import read_summary
-from fedbcs_monai.runs.status import Stage
+from fedbcs_monai.runs.status import RunStatus
 
 
-def stage_of(run: PlannedRun) -> Stage:
+def status_of(run: PlannedRun) -> RunStatus:
     """As `fedbcs_monai.runs.status.stage_of`."""
-    return status.stage_of(run.folder, run.settings)
+    return status.status_of(run.folder, run.settings)
 
 
-def stages_of(suite: Suite, overwrite: bool = False) -> dict[str, Stage]:
+def statuses_of(benchmark: BenchmarkPlan, overwrite: bool = False) -> dict[str, RunStatus]:
     """From the name of a run to how far it has come; with ``overwrite`` all are new.
 
     Raises:
         UserError: a run folder holds a run of other settings.
     """
-    return {run.name: Stage.NEW if overwrite else stage_of(run) for run in suite.runs}
+    return {run.name: RunStatus.NEW if overwrite else status_of(run) for run in benchmark.runs}
 
 
 def is_finished(run: PlannedRun) -> bool:

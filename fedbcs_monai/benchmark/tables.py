@@ -5,7 +5,7 @@ import math
 from fedbcs_monai.benchmark.published import published
 from fedbcs_monai.benchmark.results import TaskResults
 from fedbcs_monai.metrics.tables import Column, Table, Value, mean_sd, site_means, with_columns
-from fedbcs_monai.report.groups import Arm
+from fedbcs_monai.report.groups import MethodGroup
 from fedbcs_monai.report.scoreboard import Titled, result_tables, rounds_table
 from fedbcs_monai.report.summary import Comparison, seeds_said
 from fedbcs_monai.runs.reader import Run
@@ -47,7 +47,7 @@ def ablation(results: TaskResults) -> list[Titled]:
     """Table 2: style recalibration and prototype alignment, each with and without the other."""
     if not results.ablation.scored:
         return []
-    parts = {arm.label: parts_of(arm) for arm in results.ablation.scored}
+    parts = {group.label: parts_of(group) for group in results.ablation.scored}
     dice = result_tables(results.ablation)[0]
     table = with_columns(
         dice.table,
@@ -66,9 +66,9 @@ def ablation(results: TaskResults) -> list[Titled]:
     ]
 
 
-def parts_of(arm: Arm) -> tuple[bool, bool]:
+def parts_of(group: MethodGroup) -> tuple[bool, bool]:
     """Whether an arm aligns prototypes (CDPA), and whether its network recalibrates style (FSR)."""
-    network = arm.runs[0].config["network_def"]
+    network = group.runs[0].config["network_def"]
     return bool(network.get("context")), bool(network.get("recalibrate") or network.get("recalibrate_decoder"))
 
 
@@ -100,11 +100,11 @@ def cost(results: TaskResults) -> list[Titled]:
         Column("Peak memory, MiB", "low", 0),
     )
 
-    def row(arm: Arm) -> tuple[Value, ...]:
-        means = [_trained_means(run, results.methods) for run in arm.scored]
-        summaries = [run.summary for run in arm.scored if run.summary]
+    def row(group: MethodGroup) -> tuple[Value, ...]:
+        means = [_trained_means(run, results.methods) for run in group.scored]
+        summaries = [run.summary for run in group.scored if run.summary]
         return (
-            arm.label,
+            group.label,
             mean_sd(100 * mean_sd(of_run.values()).sd for of_run in means),
             mean_sd(100 * (max(of_run.values()) - min(of_run.values())) for of_run in means),
             mean_sd(summary.seconds / 60 for summary in summaries),

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.benchmark.plan import PlannedRun
-from fedbcs_monai.benchmark.status import stage_of
+from fedbcs_monai.benchmark.status import status_of
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.runs.status import Stage
+from fedbcs_monai.federated.callbacks import Callbacks
+from fedbcs_monai.runs.status import RunStatus
 
 
 class Ended(NamedTuple):
@@ -51,23 +51,23 @@ def work(run: PlannedRun, overwrite: bool, log: Path, tell: Connection, stopping
     tell.send(Ended(reason))
 
 
-def carry_out(run: PlannedRun, overwrite: bool = False, watch: Watch | None = None) -> None:
+def carry_out(run: PlannedRun, overwrite: bool = False, callbacks: Callbacks | None = None) -> None:
     """Train and test a run in this process, from where it was left.
 
     Args:
         run: which.
         overwrite: begin anew whatever is there.
-        watch: hears of progress.
+        callbacks: hears of progress.
 
     Raises:
         UserError: what the user can mend.
     """
-    begun = not overwrite and stage_of(run) is Stage.BEGUN
+    begun = not overwrite and status_of(run) is RunStatus.BEGUN
     left = (run.folder / "rounds.csv").is_file()  # of a run that ended before its first checkpoint
-    train(run.settings, resume=begun, overwrite=left and not begun, watch=watch)
+    train(run.settings, resume=begun, overwrite=left and not begun, callbacks=callbacks)
 
 
-class _Telling(Watch):
+class _Telling(Callbacks):
     """Tells how far the run is, and ends it between two steps when it shall stop."""
 
     def __init__(self, tell: Connection, stopping: Event) -> None:
@@ -79,20 +79,20 @@ class _Telling(Watch):
         print(text, flush=True)
         self.heed()
 
-    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+    def on_train_begin(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Training begins."""
         self.total = rounds
         self.tell.send(done / rounds)
 
-    def stepped(self, site: str, steps: int) -> None:
+    def on_step_end(self, site: str, steps: int) -> None:
         """A site has taken a step."""
         self.heed()
 
-    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+    def on_client_end(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """A site has finished its round."""
         self.tell.send((round - 1) / self.total)
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+    def on_evaluation(self, round: int, scores: Mapping[str, float]) -> None:
         """Into the log."""
         self.note(f"round {round}: " + ", ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items()))
 

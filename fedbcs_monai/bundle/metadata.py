@@ -8,7 +8,7 @@ from torch import nn
 
 from fedbcs_monai.bundle.record import Record
 from fedbcs_monai.networks import Segmenter, VolumeSegmenter
-from fedbcs_monai.predict.intended_input import NOTHING, Facts
+from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
 from fedbcs_monai.predict.task import classes_of
 from fedbcs_monai.runs.setup import uses_skimage
 from fedbcs_monai.settings import Settings
@@ -18,7 +18,11 @@ REQUIRED = ("fedbcs-monai", "nibabel", "itk", "pytorch-ignite")
 
 
 def metadata(
-    shipped: Mapping[str, Any], settings: Settings, network: nn.Module, record: Record, of_task: Facts = NOTHING
+    shipped: Mapping[str, Any],
+    settings: Settings,
+    network: nn.Module,
+    record: Record,
+    of_task: IntendedInput = ANY_INPUT,
 ) -> dict[str, Any]:
     """What hosts and readers are told of a trained network.
 
@@ -89,7 +93,7 @@ def descriptions(settings: Settings) -> dict[str, str]:
     }
 
 
-def data_format(settings: Settings, network: nn.Module, kind: Facts) -> dict[str, Any]:
+def data_format(settings: Settings, network: nn.Module, kind: IntendedInput) -> dict[str, Any]:
     """``network_data_format``: what goes into the network and what comes out.
 
     Args:
@@ -136,10 +140,10 @@ def data_format(settings: Settings, network: nn.Module, kind: Facts) -> dict[str
     }
 
 
-def kind_of(record: Record, of_task: Facts) -> Facts:
+def kind_of(record: Record, of_task: IntendedInput) -> IntendedInput:
     """Modality and plane that all sites agree on, empty where they differ; those of the task where they say nothing."""
     said = (record.modalities or {of_task.modality}, record.planes or {of_task.plane})
-    return Facts(*(next(iter(each)) if len(each) == 1 else "" for each in said))
+    return IntendedInput(*(next(iter(each)) if len(each) == 1 else "" for each in said))
 
 
 def _value_range(settings: Settings) -> list[float]:

@@ -22,9 +22,9 @@ from fedbcs_monai.catalog import shipped
 from fedbcs_monai.config import Content, read_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import HIDDEN, check_folder_can_be, naming, replace_folder, write_sum
-from fedbcs_monai.ood.file import read_familiarity, write_familiarity
-from fedbcs_monai.predict.intended_input import NOTHING, stated
-from fedbcs_monai.runs.model_io import BUNDLED, Trained, find_weights, keeping_sites, load_trained
+from fedbcs_monai.ood.file import read_site_styles, write_site_styles
+from fedbcs_monai.predict.intended_input import ANY_INPUT, stated
+from fedbcs_monai.runs.model_io import BUNDLED, TrainedModel, find_weights, keeping_sites, load_trained
 from fedbcs_monai.tensors import detached, write_tensors
 
 AS_SHIPPED = (
@@ -82,13 +82,13 @@ def write_bundle(
     with naming(target), TemporaryDirectory(dir=target.parent, prefix=HIDDEN[0], suffix=HIDDEN[1]) as temporary:
         folder = Path(temporary) / output.name
         differences = _fill(folder, trained, record, about or {})
-        write_familiarity(folder / "models" / "model.pt", read_familiarity(trained.weights, site))
+        write_site_styles(folder / "models" / "model.pt", read_site_styles(trained.weights, site))
         made = Path(shutil.make_archive(str(folder), "zip", temporary, folder.name)) if zipped else folder
         replace_folder(target, made)
     return Bundled(target, differences)
 
 
-def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, Any]) -> Differences:
+def _fill(folder: Path, trained: TrainedModel, record: Record, about: Mapping[str, Any]) -> Differences:
     """Write every file of the bundle."""
     source = shipped() / "bundle"
     for name in AS_SHIPPED:
@@ -107,19 +107,19 @@ def _fill(folder: Path, trained: Trained, record: Record, about: Mapping[str, An
     (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
-    of_task = stated(told) if settings.task == workflow["task"] and settings.reads == "volumes" else NOTHING
-    facts = _merged(metadata(told, settings, network, record, of_task), about)
-    _check_texts({"name": train["name"], **facts})
-    for name, content in (("train", train), ("inference", inference), ("metadata", facts)):
+    of_task = stated(told) if settings.task == workflow["task"] and settings.reads == "volumes" else ANY_INPUT
+    intended_input = _merged(metadata(told, settings, network, record, of_task), about)
+    _check_texts({"name": train["name"], **intended_input})
+    for name, content in (("train", train), ("inference", inference), ("metadata", intended_input)):
         _write_json(folder / "configs" / f"{name}.json", content)
     for path in BUNDLED:
         write_sum(folder / path)
-    (folder / "docs" / "README.md").write_text(card(facts, settings, network, record), encoding="utf-8")
-    return _exported(folder, network, facts)
+    (folder / "docs" / "README.md").write_text(card(intended_input, settings, network, record), encoding="utf-8")
+    return _exported(folder, network, intended_input)
 
 
-def _exported(folder: Path, network: nn.Module, facts: Mapping[str, Any]) -> Differences:
-    image = facts["network_data_format"]["inputs"]["image"]
+def _exported(folder: Path, network: nn.Module, intended_input: Mapping[str, Any]) -> Differences:
+    image = intended_input["network_data_format"]["inputs"]["image"]
     smallest = int(image["spatial_shape"][0].removesuffix("*n"))
     return export(folder, network, image["num_channels"], smallest, len(image["spatial_shape"]))
 

@@ -13,7 +13,7 @@ from fedbcs_monai.errors import UserError
 
 if TYPE_CHECKING:
     from fedbcs_monai.benchmark import Failure
-    from fedbcs_monai.benchmark.plan import Suite
+    from fedbcs_monai.benchmark.plan import BenchmarkPlan
     from fedbcs_monai.benchmark.read_plan import Choice
     from fedbcs_monai.cli.console import Entry, QuietConsole
     from fedbcs_monai.data import Samples
@@ -64,25 +64,25 @@ def benchmark(
     """
     from fedbcs_monai.benchmark import write_benchmark
     from fedbcs_monai.benchmark.read_plan import read_suite
-    from fedbcs_monai.benchmark.status import stages_of
+    from fedbcs_monai.benchmark.status import statuses_of
     from fedbcs_monai.files import check_folder_can_be
 
     console = verbosity.console()
     choice = choice_of(overrides, sites, tasks, methods, parts, seeds, folds, leave_one_site_out, trust)
-    suite = read_suite(config, folder_or(output, config), choice)
+    benchmark = read_suite(config, folder_or(output, config), choice)
     if dry_run:
-        print_plan(suite, jobs, overwrite, console)
+        print_plan(benchmark, jobs, overwrite, console)
         return 0
-    check_folder_can_be(suite.output)
+    check_folder_can_be(benchmark.output)
     failures: Sequence[Failure] = ()
     if tables_only:
-        stages_of(suite)  # refuses runs of other settings
+        statuses_of(benchmark)  # refuses runs of other settings
     else:
-        failures = _run(suite, jobs, overwrite, console)
+        failures = _run(benchmark, jobs, overwrite, console)
     for failure in failures:
         text = f"{failure.run.name} failed: {failure.reason}; see {failure.log}"
         console.failure("benchmark", text, run=failure.run.name, reason=failure.reason, log=failure.log)
-    for path in write_benchmark(suite) if len(failures) < len(suite.runs) else ():
+    for path in write_benchmark(benchmark) if len(failures) < len(benchmark.runs) else ():
         console.result("wrote", path=path)
     return 1 if failures else 0
 
@@ -119,38 +119,40 @@ def choice_of(
     )
 
 
-def _run(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") -> "Sequence[Failure]":
+def _run(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "QuietConsole") -> "Sequence[Failure]":
     """Train what is not finished."""
-    from fedbcs_monai.benchmark import run_suite
+    from fedbcs_monai.benchmark import run_benchmark
     from fedbcs_monai.cli.benchmark_progress import PrintedProgress
 
     try:
         with console.progress("benchmark") as progress:
-            return run_suite(suite, jobs=jobs, overwrite=overwrite, watch=PrintedProgress(console, progress))
+            return run_benchmark(
+                benchmark, jobs=jobs, overwrite=overwrite, callbacks=PrintedProgress(console, progress)
+            )
     except KeyboardInterrupt:
-        console.interrupted(suite.output, "the same command" + (", without --overwrite" if overwrite else ""))
+        console.interrupted(benchmark.output, "the same command" + (", without --overwrite" if overwrite else ""))
         raise
 
 
-def print_plan(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
+def print_plan(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
     """Every run with its stage and its steps, and what is known of the time."""
     from fedbcs_monai.benchmark import Estimate, check_jobs, steps_a_round
-    from fedbcs_monai.benchmark.status import seconds_of, stages_of
+    from fedbcs_monai.benchmark.status import seconds_of, statuses_of
     from fedbcs_monai.report import duration
     from fedbcs_monai.runs.setup import require_all
-    from fedbcs_monai.runs.status import Stage
+    from fedbcs_monai.runs.status import RunStatus
 
     check_jobs(jobs)
     known: dict[str, list[Samples]] = {}
     estimate = Estimate()
-    stages = stages_of(suite, overwrite)
+    statuses = statuses_of(benchmark, overwrite)
     rows: list[list[Entry]] = []
     waiting, steps = [], 0
-    for planned in suite.runs:
+    for planned in benchmark.runs:
         require_all(planned.settings)
         work = planned.settings.rounds * steps_a_round(planned.settings, known)
-        rows.append([planned.name, stages[planned.name].value, planned.settings.rounds, work])
-        if stages[planned.name] is Stage.FINISHED:
+        rows.append([planned.name, statuses[planned.name].value, planned.settings.rounds, work])
+        if statuses[planned.name] is RunStatus.FINISHED:
             estimate.learn(planned, seconds_of(planned))
         else:
             waiting.append(planned)
@@ -162,4 +164,4 @@ def print_plan(suite: "Suite", jobs: int, overwrite: bool, console: "QuietConsol
     left_s = estimate.left(waiting, {}, jobs)
     text = f"about {duration(left_s)}" if math.isfinite(left_s) else "not known before a run is done"
     console.result("time", text, left_s=left_s)
-    console.result("would_write", folder=suite.output)
+    console.result("would_write", folder=benchmark.output)

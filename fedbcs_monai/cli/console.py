@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedbcs_monai.cli.refused import OUTPUT
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.files import naming
 from fedbcs_monai.progress import VERBATIM, RichProgress
 
@@ -22,7 +22,7 @@ Entry = str | int | float | None
 """Of a table: a number is one in JSON too, None is a value that is not defined."""
 
 
-class QuietConsole(Watch):
+class QuietConsole(Callbacks):
     """Prints nothing but failures."""
 
     def result(self, event: str, text: str = "", /, **values: Any) -> None:
@@ -81,15 +81,15 @@ class JsonConsole(QuietConsole):
         super().failure(command, text)
         self.result("failure", command=command, text=text, **values)
 
-    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+    def on_train_begin(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Training begins."""
         self.result("begun", folder=folder, rounds=rounds, done=done, steps=dict(steps))
 
-    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+    def on_client_end(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """A site has finished its round."""
         self.result("trained", round=round, site=site, **metrics)
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+    def on_evaluation(self, round: int, scores: Mapping[str, float]) -> None:
         """Validation Dice of every site."""
         self.result("evaluated", round=round, val_dice_percent={site: 100 * dice for site, dice in scores.items()})
 

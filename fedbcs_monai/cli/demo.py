@@ -53,7 +53,7 @@ def demo(
     for name in ("FedAvg", "FedBCS"):
         console.note(f"training {name}")
         config = load_config(task, {**given, "method": name, "output": str(folder / name.lower())}, size="demo")
-        runs.append(train(config, overwrite=True, watch=console))
+        runs.append(train(config, overwrite=True, callbacks=console))
     page = write_report(
         runs,
         folder / "report.html",

@@ -48,7 +48,7 @@ def evaluate(
         if output.exists() and not overwrite:
             raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
     scores = evaluate(
-        run, sites=sites, part=part, fold=fold, model=model, device=device, at=site, watch=console, trust=trust
+        run, sites=sites, part=part, fold=fold, model=model, device=device, at=site, callbacks=console, trust=trust
     )
     console.note(COVERED)
     rows = [summary(name, found) for name, found in scores.items()]

@@ -27,5 +27,5 @@ def familiarity(
     from fedbcs_monai.backends.ood import add_familiarity
 
     console = verbosity.console()
-    path = add_familiarity(run, sites=sites, device=device, overwrite=overwrite, watch=console, trust=trust)
+    path = add_familiarity(run, sites=sites, device=device, overwrite=overwrite, callbacks=console, trust=trust)
     console.result("familiarity", path=path)

@@ -58,7 +58,7 @@ def predict(
 
     console = verbosity.console()
 
-    def heard(name: str, row: Mapping[str, Any]) -> None:
+    def on_study(name: str, row: Mapping[str, Any]) -> None:
         structures = [structure(found) for found in row["classes"].values()]
         text = ", ".join([name, *(f"{found['name']} {_size(found)}" for found in structures)])
         console.result("segmented", text, study=name, structures=structures)
@@ -84,8 +84,8 @@ def predict(
                 site=site,
                 trust=trust,
                 progress=progress,
-                heard=heard,
-                noted=console.note,
+                on_study=on_study,
+                on_note=console.note,
             )
     except KeyboardInterrupt:
         console.interrupted(output, "the same command and --resume")

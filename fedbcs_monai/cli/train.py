@@ -50,13 +50,13 @@ def train(
     from fedbcs_monai.training import train
 
     console, start = verbosity.console(), _start(resume)
-    watch = Tracking(console, track)
+    callbacks = Tracking(console, track)
     settings = settings_from(config, overrides, trust, size, variant, output)
     if dry_run:
-        _print_plan(plan_training(settings, resume=start, overwrite=overwrite, watch=console), settings, console)
+        _print_plan(plan_training(settings, resume=start, overwrite=overwrite, callbacks=console), settings, console)
         return
     try:
-        folder = train(settings, resume=start, overwrite=overwrite, watch=watch)
+        folder = train(settings, resume=start, overwrite=overwrite, callbacks=callbacks)
     except KeyboardInterrupt:
         console.interrupted(settings.output, "the same command and --resume")
         raise

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbcs_monai.federated.messages import Moment
+from fedbcs_monai.federated.messages import ExchangeId
 from fedbcs_monai.files import sweep
 from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
-class States:
+class ClientStore:
     """A site's states, one file each: ``0003_0.safetensors`` is that after the first exchange of round 3.
 
     A question may come again: the process that worked on it was killed, or the server goes back to a checkpoint. The
@@ -23,36 +23,36 @@ class States:
     folder: Path
     rounds: int = 1
 
-    def before(self, moment: Moment) -> Moment | None:
+    def before(self, exchange_id: ExchangeId) -> ExchangeId | None:
         """When the newest state older than a moment was written; None if there is none."""
-        return max((found for found in self._moments() if found < moment), default=None)
+        return max((found for found in self._exchange_ids() if found < exchange_id), default=None)
 
-    def read(self, moment: Moment | None) -> Tensors:
+    def read(self, exchange_id: ExchangeId | None) -> Tensors:
         """The state of a moment; nothing for None, which is before the first."""
-        return {} if moment is None else read_tensors(self._file(moment))
+        return {} if exchange_id is None else read_tensors(self._file(exchange_id))
 
-    def write(self, moment: Moment, state: Tensors, selected: int = 0) -> None:
+    def write(self, exchange_id: ExchangeId, state: Tensors, selected: int = 0) -> None:
         """Keep a state; forget later ones, which another run of these rounds wrote, and those nobody will ask for.
 
         Args:
-            moment: after which exchange.
+            exchange_id: after which exchange.
             state: of `Site.state`.
             selected: the round whose model is the best so far; 0: none is.
         """
         sweep(self.folder)
-        write_tensors(self._file(moment), state)
-        ends = (selected, *range(moment.round - self.rounds, moment.round))
-        needed = {self.before(Moment(end + 1, 0)) for end in ends}
-        for other in self._moments():
-            if other > moment or (other.round < moment.round and other not in needed):
+        write_tensors(self._file(exchange_id), state)
+        ends = (selected, *range(exchange_id.round - self.rounds, exchange_id.round))
+        needed = {self.before(ExchangeId(end + 1, 0)) for end in ends}
+        for other in self._exchange_ids():
+            if other > exchange_id or (other.round < exchange_id.round and other not in needed):
                 self._file(other).unlink()
 
-    def forget(self, moment: Moment) -> None:
+    def forget(self, exchange_id: ExchangeId) -> None:
         """Drop the state after an exchange whose answer was refused, so that the site goes on from the one before."""
-        self._file(moment).unlink(missing_ok=True)
+        self._file(exchange_id).unlink(missing_ok=True)
 
-    def _moments(self) -> list[Moment]:
-        return [Moment(*map(int, path.stem.split("_"))) for path in self.folder.glob("*_*.safetensors")]
+    def _exchange_ids(self) -> list[ExchangeId]:
+        return [ExchangeId(*map(int, path.stem.split("_"))) for path in self.folder.glob("*_*.safetensors")]
 
-    def _file(self, moment: Moment) -> Path:
-        return self.folder / f"{moment.round:04d}_{moment.exchange}.safetensors"
+    def _file(self, exchange_id: ExchangeId) -> Path:
+        return self.folder / f"{exchange_id.round:04d}_{exchange_id.exchange}.safetensors"

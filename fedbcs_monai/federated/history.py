@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.data.sites import PARTS
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Update
 
 COUNTS = tuple(f"{part}_cases" for part in PARTS)
 """Metrics that say how many cases a site has; they and the number of samples do not change during a run."""
@@ -104,7 +104,7 @@ class History:
 
     usual: dict[str, float] = field(default_factory=dict)
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
-    refused: dict[str, Moment] = field(default_factory=dict)
+    refused: dict[str, ExchangeId] = field(default_factory=dict)
 
     def rejection_reason(self, update: Update, magnitudes: Mapping[str, Magnitude]) -> str | None:
         """Why an update that is sound by itself is not of this federation; None if nothing speaks against it."""
@@ -144,12 +144,15 @@ class History:
 
     def plain(self) -> dict[str, Any]:
         """What a resumed run goes on with, for JSON; sites tell their numbers of cases anew."""
-        return {"usual": dict(self.usual), "refused": {site: list(moment) for site, moment in self.refused.items()}}
+        return {
+            "usual": dict(self.usual),
+            "refused": {site: list(exchange_id) for site, exchange_id in self.refused.items()},
+        }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Take up where `plain` was taken."""
         self.usual = dict(plain.get("usual", {}))
-        self.refused = {site: Moment(*moment) for site, moment in plain.get("refused", {}).items()}
+        self.refused = {site: ExchangeId(*exchange_id) for site, exchange_id in plain.get("refused", {}).items()}
 
     def _most(self, name: str, magnitudes: Mapping[str, Magnitude]) -> float:
         """How large a magnitude may be. More cases are more steps, and a longer way; 0 says that nothing is usual."""

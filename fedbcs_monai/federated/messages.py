@@ -7,7 +7,7 @@ from typing import NamedTuple
 from fedbcs_monai.tensors import Tensors
 
 
-class Moment(NamedTuple):
+class ExchangeId(NamedTuple):
     """A point in a run: the so manyth exchange of a round. A round of most methods has one."""
 
     round: int
@@ -21,7 +21,7 @@ class Broadcast:
     Args:
         round: the round that is asked for; the first is 1.
         weights: the global network.
-        shared: the method's own luggage, named by paths (``decoder/1`` is class 1 of the decoder half).
+        shared: the method's own payload, named by paths (``decoder/1`` is class 1 of the decoder half).
         task: what the site shall do: ``train``, ``evaluate``, or a function that a method names.
         exchange: the number of earlier questions of this round to the method.
         refused: from a site to the moment of its last answer to the method, if the server refused it; the site goes on
@@ -34,13 +34,13 @@ class Broadcast:
     shared: Tensors
     task: str = "train"
     exchange: int = 0
-    refused: Mapping[str, Moment] = field(default_factory=dict)
+    refused: Mapping[str, ExchangeId] = field(default_factory=dict)
     selected: int = 0
 
     @property
-    def moment(self) -> Moment:
+    def exchange_id(self) -> ExchangeId:
         """When it is asked."""
-        return Moment(self.round, self.exchange)
+        return ExchangeId(self.round, self.exchange)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Update:
         site: the site's name.
         cases: training samples behind this update (slices for MRI, images for histology).
         weights: the site's network after training; empty when nothing was trained.
-        shared: the method's own luggage.
+        shared: the method's own payload.
         metrics: plain numbers: mean losses, scores, seconds.
     """
 

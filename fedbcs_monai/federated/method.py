@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.aggregation import RULES
 from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
-from fedbcs_monai.networks import Features, Segmenter, tap, tap_channels
+from fedbcs_monai.networks import Features, Segmenter, feature_channels, feature_layer
 from fedbcs_monai.prototypes.pooling import LabelledMap
 from fedbcs_monai.tensors import Tensors
 
@@ -23,7 +23,7 @@ Batch = dict[str, Tensor]
 WEIGHTINGS = ("cases", "equal")
 
 
-class Parcel(NamedTuple):
+class TensorSpec(NamedTuple):
     """A tensor that a site may send besides the weights.
 
     Args:
@@ -38,7 +38,7 @@ class Parcel(NamedTuple):
 
 
 @dataclass
-class Local:
+class ClientContext:
     """One round at one site: all that a method may read and change there.
 
     Args:
@@ -122,7 +122,7 @@ class Method:
     aggregation: str = field(default="mean", kw_only=True)
 
     tasks: ClassVar[tuple[str, ...]] = ("train",)
-    """What a server may ask of a site: functions of `Local` that return named tensors."""
+    """What a server may ask of a site: functions of `ClientContext` that return named tensors."""
 
     network_layers: ClassVar[Mapping[str, Any]] = {"norm": "group"}
     """Arguments of `build_segmenter` that the method brings where it is named and the configuration does not set them.
@@ -137,39 +137,39 @@ class Method:
 
     # At a site.
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Before the first step of a round."""
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """The loss of one batch, a scalar."""
-        with local.autocast():
-            logits = local.network(batch["image"])
-        return local.segmentation(logits, batch)
+        with client.autocast():
+            logits = client.network(batch["image"])
+        return client.segmentation(logits, batch)
 
-    def correct(self, local: Local) -> None:
+    def modify_gradients(self, client: ClientContext) -> None:
         """Between backward and step: change gradients."""
 
-    def step(self, local: Local, batch: Batch) -> None:
+    def step(self, client: ClientContext, batch: Batch) -> None:
         """One optimizer step."""
-        local.optimizer.zero_grad()
-        loss = local.record("loss", self.loss(local, batch))
-        local.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        local.scaler.unscale_(local.optimizer)
-        self.correct(local)
-        local.scaler.step(local.optimizer)
-        local.scaler.update()
-        local.steps += 1
+        client.optimizer.zero_grad()
+        loss = client.record("loss", self.loss(client, batch))
+        client.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        client.scaler.unscale_(client.optimizer)
+        self.modify_gradients(client)
+        client.scaler.step(client.optimizer)
+        client.scaler.update()
+        client.steps += 1
 
-    def train(self, local: Local) -> Tensors:
-        """One round: epochs of steps; returns what `finish` sends."""
-        self.begin(local)
-        for epoch in range(local.epochs):
-            local.epoch = epoch
-            for batch in local.batches(epoch):
-                self.step(local, batch)
-        return self.finish(local)
+    def train(self, client: ClientContext) -> Tensors:
+        """One round: epochs of steps; returns what `client_payload` sends."""
+        self.on_round_start(client)
+        for epoch in range(client.epochs):
+            client.epoch = epoch
+            for batch in client.batches(epoch):
+                self.step(client, batch)
+        return self.client_payload(client)
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """After the last step: what to send besides the weights."""
         return {}
 
@@ -177,7 +177,7 @@ class Method:
         """Names of the tensors that never leave a site."""
         return set()
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """All that a site may send besides the weights, by name: a server believes nothing else."""
         return {}
 
@@ -188,7 +188,7 @@ class Method:
         return self.aggregate(state, ask(Broadcast(state.round + 1, state.weights, state.shared)))
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
-        """One network of the sites' by the rule ``aggregation``, and `share` of the rest.
+        """One network of the sites' by the rule ``aggregation``, and `aggregate_payload` of the rest.
 
         Updates are taken one at a time and their weights are let go at once, so that memory does not grow with the
         number of sites.
@@ -201,21 +201,21 @@ class Method:
                 yield update.weights, update.cases if self.weighting == "cases" else 1
 
         weights = RULES[self.aggregation](parts())
-        return State(state.round + 1, {**state.weights, **weights}, self.share(state, light))
+        return State(state.round + 1, {**state.weights, **weights}, self.aggregate_payload(state, light))
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
-        """The luggage of the next broadcast, from the sites' luggage; ``updates`` come without weights."""
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
+        """The payload of the next broadcast, from the sites' payload; ``updates`` come without weights."""
         return {}
 
 
 def labelled(features: Features, batch: Batch, where: str) -> LabelledMap:
-    """A `tap` of a network with the label of its batch."""
-    return LabelledMap(tap(features, where), batch["label"], features.logits.shape[1])
+    """A `feature_layer` of a network with the label of its batch."""
+    return LabelledMap(feature_layer(features, where), batch["label"], features.logits.shape[1])
 
 
-def vectors_of_classes(network: Segmenter, where: str, *rows: int) -> dict[str, Parcel]:
-    """Luggage of one vector of a `tap` for each class, (D,), or after ``rows`` of a matrix of them."""
-    return {str(c): Parcel((*rows, tap_channels(network, where))) for c in range(network.classes)}
+def class_vectors(network: Segmenter, where: str, *rows: int) -> dict[str, TensorSpec]:
+    """Payload of one vector of a `feature_layer` for each class, (D,), or after ``rows`` of a matrix of them."""
+    return {str(c): TensorSpec((*rows, feature_channels(network, where))) for c in range(network.classes)}
 
 
 def choose(name: str, value: str, choices: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from itertools import count
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.history import History, Magnitude
 from fedbcs_monai.federated.messages import Broadcast, Carry, State, Unreadable, Update
-from fedbcs_monai.federated.method import Method, Parcel
+from fedbcs_monai.federated.method import Method, TensorSpec
 from fedbcs_monai.federated.traffic import traffic
 from fedbcs_monai.federated.validation import NUMBERS, Finding, examined
 from fedbcs_monai.names import is_site_name, shortened
@@ -31,7 +31,7 @@ class Aggregator:
         repeated: called with the round that is asked for again, because in a first round nobody knows what is usual
             before all have answered, and then a site was far from it.
         private: weights that sites keep to themselves.
-        luggage: what sites may send besides the weights, of `Method.luggage`.
+        payload: what sites may send besides the weights, of `Method.payload`.
         buffers: weights that are not trained.
         least: once an update was refused, so many others must be accepted.
         sites: who may answer; None: whoever the platform lets.
@@ -44,7 +44,7 @@ class Aggregator:
     refused: Callable[[Broadcast, str, str], None] = lambda broadcast, site, reason: None
     repeated: Callable[[int, Sequence[str]], None] = lambda round, sites: None
     private: Set[str] = frozenset()
-    luggage: Mapping[str, Parcel] = field(default_factory=dict)
+    payload: Mapping[str, TensorSpec] = field(default_factory=dict)
     buffers: Set[str] = frozenset()
     least: int = 1
     sites: Set[str] | None = None
@@ -102,7 +102,7 @@ class Aggregator:
                 continue
             reason, site = found.rejection_reason or "it has answered already", _site_of(answer)
             if trained and site not in heard and is_site_name(site):
-                self.history.refused[site] = broadcast.moment
+                self.history.refused[site] = broadcast.exchange_id
             reasons.append(f"{site} ({reason})")
             self.refused(broadcast, site, reason)
         if reasons and len(heard) < self.least:
@@ -111,13 +111,13 @@ class Aggregator:
                 f"refused: {', '.join(reasons)}"
             )
         if trained and (unlike := self.history.learn(heard)):
-            self.history.refused |= dict.fromkeys(heard, broadcast.moment)  # all go back, and answer again
+            self.history.refused |= dict.fromkeys(heard, broadcast.exchange_id)  # all go back, and answer again
             raise _Unlike(*unlike)
 
     def _examined(self, broadcast: Broadcast, answer: Update | Unreadable) -> Finding:
         if not isinstance(answer, Update):
             return Finding(answer.reason if isinstance(answer, Unreadable) else "its answer is no update", {})
-        found = examined(broadcast, answer, self.private, self.luggage, self.buffers)
+        found = examined(broadcast, answer, self.private, self.payload, self.buffers)
         if found.rejection_reason is not None:
             return found
         if self.sites is not None and answer.site not in self.sites:
@@ -131,7 +131,7 @@ def aggregator_of(method: Method, network: Segmenter, state: State) -> Aggregato
         method,
         state,
         private=method.private(network),
-        luggage=method.luggage(network),
+        payload=method.payload(network),
         buffers={name for name, _ in network.named_buffers()},
     )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fedbcs_monai.federated.client_store import States
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.client_store import ClientStore
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Update
 from fedbcs_monai.federated.method import Method
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.federated.validation import NUMBERS
@@ -39,11 +39,11 @@ class ClientSession:
     site: Site
     cases: Mapping[str, int] = field(default_factory=dict)
     tests: Callable[[Segmenter], Sequence[CaseScore]] = lambda network: ()
-    store: States | None = None
+    store: ClientStore | None = None
     case_scores: bool = False
-    _loaded: Moment | None = field(default=None, init=False, repr=False)  # whose state of the store the site has
+    _loaded: ExchangeId | None = field(default=None, init=False, repr=False)  # whose state of the store the site has
     _before: Tensors = field(default_factory=dict, init=False, repr=False)  # the site's state before its last answer
-    _answered: Moment | None = field(default=None, init=False, repr=False)
+    _answered: ExchangeId | None = field(default=None, init=False, repr=False)
 
     def answer(self, broadcast: Broadcast) -> Update:
         """Do what a broadcast asks for: one of `NUMBERS`, or the method's function of that name.
@@ -55,20 +55,20 @@ class ClientSession:
             Aborted: it was called off; the site is as it was before.
         """
         self.go_back(broadcast.refused)
-        self._load_before(Moment(broadcast.round + 1, 0) if broadcast.task in NUMBERS else broadcast.moment)
+        self._load_before(ExchangeId(broadcast.round + 1, 0) if broadcast.task in NUMBERS else broadcast.exchange_id)
         if broadcast.task in ("test", "describe"):
             return self._described(self._tested(broadcast.weights) if broadcast.task == "test" else {})
         if broadcast.task in NUMBERS:
             return self.site.answer(self.method, broadcast)
         return self._trained(broadcast)
 
-    def go_back(self, refused: Mapping[str, Moment]) -> None:
+    def go_back(self, refused: Mapping[str, ExchangeId]) -> None:
         """If the server refused the last answer, be as the site was before it; else what was wrong would stay."""
-        moment = refused.get(self.site.name)
-        if moment is not None and moment == self._answered:
+        exchange_id = refused.get(self.site.name)
+        if exchange_id is not None and exchange_id == self._answered:
             self.restore(self._before)
-        if moment is not None and self.store:
-            self.store.forget(moment)
+        if exchange_id is not None and self.store:
+            self.store.forget(exchange_id)
 
     def state(self) -> dict[str, Tensor]:
         """All that the site needs to go on later."""
@@ -79,22 +79,22 @@ class ClientSession:
         self.site.restore(state)
         self._before, self._answered = {}, None
 
-    def _load_before(self, moment: Moment) -> None:
+    def _load_before(self, exchange_id: ExchangeId) -> None:
         """With a store, be as the site was before a moment."""
-        if self.store and (wanted := self.store.before(moment)) != self._loaded:
+        if self.store and (wanted := self.store.before(exchange_id)) != self._loaded:
             self.restore(self.store.read(wanted))
             self._loaded = wanted
 
     def _trained(self, broadcast: Broadcast) -> Update:
-        self._before, self._answered = self.state(), broadcast.moment
+        self._before, self._answered = self.state(), broadcast.exchange_id
         try:
             update = self.site.answer(self.method, broadcast)
         except BaseException:
             self.restore(self._before)
             raise
         if self.store:
-            self.store.write(broadcast.moment, self.state(), broadcast.selected)
-            self._loaded = broadcast.moment
+            self.store.write(broadcast.exchange_id, self.state(), broadcast.selected)
+            self._loaded = broadcast.exchange_id
         return update
 
     def _described(self, scores: Tensors) -> Update:

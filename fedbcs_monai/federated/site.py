@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.messages import Broadcast, Update
-from fedbcs_monai.federated.method import Batch, Local, Method
+from fedbcs_monai.federated.method import Batch, ClientContext, Method
 from fedbcs_monai.networks import Segmenter
-from fedbcs_monai.ood.distance import QUESTIONS, told
+from fedbcs_monai.ood.distance import QUESTIONS, style_answer
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
@@ -55,7 +55,7 @@ class Site:
         seed: of the run.
         reset_optimizer: forget the optimizer's state after every round.
         compute: device and precision.
-        heard: called after every training step with the number of steps of this round, for progress.
+        on_step: called after every training step with the number of steps of this round, for progress.
         memory: what the method keeps here between rounds.
         private: tensors of the network that never leave.
         moments: the optimizer's state.
@@ -75,7 +75,7 @@ class Site:
     seed: int = 0
     reset_optimizer: bool = False
     compute: Compute = field(default_factory=lambda: Compute("cpu"))
-    heard: Callable[[int], None] = lambda steps: None
+    on_step: Callable[[int], None] = lambda steps: None
     memory: dict[str, Tensor] = field(default_factory=dict)
     private: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[str, Tensor] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Site:
         if received.task in QUESTIONS:
             with self.using(received.weights) as network:
                 styles = self.styles(network)
-            tensors, numbers = told(received.task, styles, received.shared)
+            tensors, numbers = style_answer(received.task, styles, received.shared)
             return Update(self.name, self.cases, {}, detached(tensors), plain_numbers(numbers))
         if received.task not in method.tasks:
             raise ValueError(f"asked for {received.task!r}: {type(method).__name__} knows {', '.join(method.tasks)}")
@@ -103,7 +103,7 @@ class Site:
         optimizer = self.optimizer(self.network.parameters())
         self.schedule(optimizer, received.round)
         restore_moments(optimizer, self.moments)
-        local = Local(
+        client = ClientContext(
             network=self.network,
             optimizer=optimizer,
             criterion=self.criterion,
@@ -117,12 +117,12 @@ class Site:
             scaler=self.compute.scaler(),
             site=self.name,
         )
-        alive = weakref.proxy(local)  # not a cycle, in which all that was received would wait to be collected
-        shared = detached(getattr(method, received.task)(local))
+        alive = weakref.proxy(client)  # not a cycle, in which all that was received would wait to be collected
+        shared = detached(getattr(method, received.task)(client))
         weights = detached(self.network.state_dict())
         self.private = {name: weights.pop(name) for name in sorted(method.private(self.network))}
         self.moments = {} if self.reset_optimizer else moments_of(optimizer)
-        metrics = {name: float(total) / max(local.steps, 1) for name, total in local.terms.items()}
+        metrics = {name: float(total) / max(client.steps, 1) for name, total in client.terms.items()}
         metrics["seconds"] = time.perf_counter() - started
         return Update(self.name, self.cases, weights, shared, plain_numbers(metrics))
 
@@ -157,7 +157,7 @@ class Site:
     def _heard(self, seed: int, steps: Callable[[], int]) -> Iterator[Batch]:
         for batch in self.batches(seed):
             yield self.compute.batch(batch)
-            self.heard(steps())
+            self.on_step(steps())
             if self._aborted:
                 raise Aborted(f"training at {self.name} was aborted after {steps()} steps")
 

@@ -10,7 +10,7 @@ TRAFFIC = tuple(
 
 
 def traffic(broadcast: Broadcast, update: Update) -> dict[str, float]:
-    """Bytes of the network, bytes of the method's luggage, and the prototypes among it, each way."""
+    """Bytes of the network, bytes of the method's payload, and the prototypes among it, each way."""
     counts = [
         count
         for message in (update, broadcast)

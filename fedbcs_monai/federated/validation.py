@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedbcs_monai.federated.history import COUNTS, Magnitude, Magnitudes
 from fedbcs_monai.federated.messages import Broadcast, Update
-from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.federated.method import TensorSpec
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.names import is_site_name
 from fedbcs_monai.ood.distance import QUESTIONS
@@ -19,10 +19,10 @@ from fedbcs_monai.tensors import Stored, Tensors
 NUMBERS = ("evaluate", "test", "describe", *QUESTIONS)
 """Tasks that are answered with numbers and no weights; every other task is the method's."""
 
-TOLD = {"mean": Parcel((-1,)), "covariance": Parcel((-1, -1))}
+TOLD = {"mean": TensorSpec((-1,)), "covariance": TensorSpec((-1, -1))}
 """What may come with the numbers that answer `QUESTIONS`."""
 
-MOST = 2**20
+MAX_EXPONENT = 2**20
 """So many numbers may come besides the weights, or as many as the network has."""
 
 LIMIT = 1e12
@@ -52,7 +52,7 @@ def examined(
     broadcast: Broadcast,
     update: Update,
     private: Set[str] = frozenset(),
-    luggage: Mapping[str, Parcel] | None = None,
+    payload: Mapping[str, TensorSpec] | None = None,
     buffers: Set[str] = frozenset(),
 ) -> Finding:
     """Check an update by itself, and measure it.
@@ -65,7 +65,7 @@ def examined(
         broadcast: what the site was asked.
         update: what it answered.
         private: weights that sites keep to themselves.
-        luggage: of `Method.luggage`.
+        payload: of `Method.payload`.
         buffers: weights that are not trained, such as running statistics.
     """
     magnitudes = Magnitudes()
@@ -75,7 +75,7 @@ def examined(
         _check_names(broadcast, update, private)
         _check_amount(broadcast, update)
         _check_weights(broadcast, update, buffers, magnitudes)
-        _check_shared(broadcast, update, luggage or {}, magnitudes)
+        _check_shared(broadcast, update, payload or {}, magnitudes)
     except _Rejected as reason:
         return Finding(str(reason), {})
     except Exception as error:
@@ -150,19 +150,21 @@ def _check_amount(broadcast: Broadcast, update: Update) -> None:
     """Looked at before any number is, which takes time and memory."""
     for name, tensor in update.shared.items():
         _check_kind(name, tensor, "shared tensor")
-    most = max(MOST, sum(tensor.numel() for tensor in broadcast.weights.values()))
+    most = max(MAX_EXPONENT, sum(tensor.numel() for tensor in broadcast.weights.values()))
     found = sum(tensor.numel() for tensor in update.shared.values())
     _check(found <= most, f"it shares {found:,} numbers, and {most:,} may come")
 
 
-def _check_shared(broadcast: Broadcast, update: Update, luggage: Mapping[str, Parcel], magnitudes: Magnitudes) -> None:
+def _check_shared(
+    broadcast: Broadcast, update: Update, payload: Mapping[str, TensorSpec], magnitudes: Magnitudes
+) -> None:
     if broadcast.task == "test":
         return _check_scores(update)
     if broadcast.task in QUESTIONS:
         return _check_told(update)
     if broadcast.task in NUMBERS:
         return _check(not update.shared, f"it shares {len(update.shared)} tensors that nobody asked for")
-    _check_luggage(update.shared, luggage)
+    _check_payload(update.shared, payload)
     for name, tensor in update.shared.items():
         _check_values(name, tensor, "shared tensor")
         magnitudes.add_shared(group_of(name), tensor)
@@ -188,7 +190,7 @@ def _check_scores(update: Update) -> None:
 
 def _check_told(update: Update) -> None:
     """A covariance is as large as its mean is long, symmetric, and of no direction negative."""
-    _check_luggage(update.shared, TOLD)
+    _check_payload(update.shared, TOLD)
     for name, tensor in update.shared.items():
         _check_values(name, tensor, "shared tensor")
     if not update.shared:
@@ -204,12 +206,12 @@ def _check_told(update: Update) -> None:
     _check(least >= -1e-4 * largest, "its covariance is negative in some direction")
 
 
-def _check_luggage(shared: Tensors, luggage: Mapping[str, Parcel]) -> None:
-    needed = {name for name, parcel in luggage.items() if parcel.needed}
-    differing = (shared.keys() - luggage.keys()) | (needed - shared.keys())
+def _check_payload(shared: Tensors, payload: Mapping[str, TensorSpec]) -> None:
+    needed = {name for name, spec in payload.items() if spec.needed}
+    differing = (shared.keys() - payload.keys()) | (needed - shared.keys())
     _check(not differing, f"{len(differing)} shared tensors are missing or unknown: {_some(differing)}")
     for name, tensor in shared.items():
-        shape, dtype = luggage[name].shape, luggage[name].dtype
+        shape, dtype = payload[name].shape, payload[name].dtype
         wanted = f"{str(shape).replace('-1', 'n')} {str(dtype).removeprefix('torch.')}"
         fits = _fits(tuple(tensor.shape), shape) and tensor.dtype == dtype
         _check(fits, f"shared tensor {name} is {_form(tensor)}, not {wanted}")

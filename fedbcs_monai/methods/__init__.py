@@ -1,6 +1,6 @@
 """Methods: what happens at a site and what happens at the server, one method a file."""
 
-from fedbcs_monai.federated.method import Local, Method
+from fedbcs_monai.federated.method import ClientContext, Method
 from fedbcs_monai.methods.fedavg import FedAvg
 from fedbcs_monai.methods.fedavgm import FedAvgM
 from fedbcs_monai.methods.fedbcs import FedBCS
@@ -23,6 +23,7 @@ __all__ = [
     "FPL",
     "MOON",
     "SCAFFOLD",
+    "ClientContext",
     "FedAvg",
     "FedAvgM",
     "FedBCS",
@@ -36,7 +37,6 @@ __all__ = [
     "FedProx",
     "FedUV",
     "HarmoFL",
-    "Local",
     "LocalOnly",
     "Method",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.method import Local, Method
+from fedbcs_monai.federated.method import ClientContext, Method
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
@@ -39,14 +39,14 @@ class FedAvgM(Method):
             raise UserError(f"beta is {self.beta}: it must be 0 or more and below 1")
 
     @torch.no_grad()
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Add the momentum to the weights that are sent, and keep those that were received."""
-        sent = super().finish(local)
+        sent = super().client_payload(client)
         if self.beta:
-            received = {name: local.received.weights[name] for name, _ in local.network.named_parameters()}
-            before, now = local.here(under("received", local.memory)), local.here(received)
-            for name, parameter in local.network.named_parameters():
+            received = {name: client.received.weights[name] for name, _ in client.network.named_parameters()}
+            before, now = client.here(under("received", client.memory)), client.here(received)
+            for name, parameter in client.network.named_parameters():
                 if name in before:
                     parameter.add_(now[name] - before[name], alpha=self.beta)
-            local.memory.update(prefixed("received", detached(received)))
+            client.memory.update(prefixed("received", detached(received)))
         return sent

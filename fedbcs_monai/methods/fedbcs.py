@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Batch, Local, Method, Parcel, choose, not_negative, positive
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, TensorSpec, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import clamped_info_nce, cosines, info_nce
 from fedbcs_monai.networks import Features, Segmenter
 from fedbcs_monai.networks.fusion import ClassSums, ContextFusion, Fusions
@@ -98,21 +98,21 @@ class FedBCS(Method):
 
     # At a site.
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Read the global prototypes."""
         for stream in STREAMS:
-            local.scratch[stream] = read_prototypes(local.here(under(stream, local.received.shared)))
-            local.scratch[f"own/{stream}"] = ClassMeans()
+            client.scratch[stream] = read_prototypes(client.here(under(stream, client.received.shared)))
+            client.scratch[f"own/{stream}"] = ClassMeans()
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus the multi-level prototype loss (eq. 17)."""
         if not self.weight:
-            return super().loss(local, batch)
-        features = local.features(batch)
-        loss = local.segmentation(features.logits, batch)
+            return super().loss(client, batch)
+        features = client.features(batch)
+        loss = client.segmentation(features.logits, batch)
         parts = [
-            self.stream_loss(local, stream, fusion, levels, one_hot(batch["label"], grid, features.logits.shape[1]))
-            for stream, fusion, levels, grid in streams_of(local.network, features)
+            self.stream_loss(client, stream, fusion, levels, one_hot(batch["label"], grid, features.logits.shape[1]))
+            for stream, fusion, levels, grid in streams_of(client.network, features)
         ]
         pulls = [part for part in parts if part is not None]
         if not pulls:
@@ -120,23 +120,23 @@ class FedBCS(Method):
         return loss + self.weight * sum(pulls) / self.divisor
 
     def stream_loss(
-        self, local: Local, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
+        self, client: ClientContext, stream: str, fusion: ContextFusion, levels: Sequence[Tensor], classes: Tensor
     ) -> Tensor | None:
         """Pool this batch's prototypes, and pull its anchors to the global ones (eq. 15, 16)."""
-        if self.prototype_pass == "running" and local.last_epoch:
-            self.pool(local, stream, fusion.class_sums(levels, classes))
-        known: Prototypes | None = local.scratch[stream]
-        if known is None or local.received.round <= self.warmup:
+        if self.prototype_pass == "running" and client.last_epoch:
+            self.pool(client, stream, fusion.class_sums(levels, classes))
+        known: Prototypes | None = client.scratch[stream]
+        if known is None or client.received.round <= self.warmup:
             return None
-        return self.alignment(local, fusion, levels, classes.argmax(1).flatten(), known)
+        return self.alignment(client, fusion, levels, classes.argmax(1).flatten(), known)
 
     def alignment(
-        self, local: Local, fusion: ContextFusion, levels: Sequence[Tensor], pixels: Tensor, known: Prototypes
+        self, client: ClientContext, fusion: ContextFusion, levels: Sequence[Tensor], pixels: Tensor, known: Prototypes
     ) -> Tensor | None:
         """InfoNCE plus consistency, mean over the classes that have anchors and prototypes.
 
         Args:
-            local: the round at this site.
+            client: the round at this site.
             fusion: of this stream.
             levels: features of this stream.
             pixels: class of every pixel of the embedding, (B * H * W[* D],).
@@ -161,45 +161,45 @@ class FedBCS(Method):
             squared = square[rows] - 2 * dot[rows, len(known.clusters) + n] + known.means[c].square().sum()
             distances.append(squared.mean() / (len(known.means[c]) if self.consistency == "mean" else 1))
         terms = torch.stack(distances).mean()
-        local.record("consistency", terms / self.divisor)
+        client.record("consistency", terms / self.divisor)
         if contrasts:
             contrast = torch.stack(contrasts).sum() / len(distances)
-            local.record("contrast", contrast / self.divisor)
+            client.record("contrast", contrast / self.divisor)
             terms = terms + contrast
         return terms
 
-    def pool(self, local: Local, stream: str, found: ClassSums) -> None:
+    def pool(self, client: ClientContext, stream: str, found: ClassSums) -> None:
         """Add one batch's class sums to the round's."""
         sums, counts = found
         if self.prototype_mean == "batches":
             sums, counts = sums.double() / counts.clamp_min(1)[:, None], (counts > 0).double()
-        local.scratch[f"own/{stream}"].add(sums, counts)
+        client.scratch[f"own/{stream}"].add(sums, counts)
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Send one prototype a stream and class (eq. 12)."""
         if self.weight and self.prototype_pass == "fresh":
-            self.fresh_pass(local)
+            self.fresh_pass(client)
         sent: dict[str, Tensor] = {}
         for stream in STREAMS:
-            sent |= prefixed(stream, local.scratch[f"own/{stream}"].means())
+            sent |= prefixed(stream, client.scratch[f"own/{stream}"].means())
         return sent
 
-    def fresh_pass(self, local: Local) -> None:
+    def fresh_pass(self, client: ClientContext) -> None:
         """Pool prototypes with the trained network, in evaluation mode."""
-        for features, batch in local.survey(local.epochs):
-            for stream, fusion, levels, grid in streams_of(local.network, features):
+        for features, batch in client.survey(client.epochs):
+            for stream, fusion, levels, grid in streams_of(client.network, features):
                 classes = one_hot(batch["label"], grid, features.logits.shape[1])
-                self.pool(local, stream, fusion.class_sums(levels, classes))
+                self.pool(client, stream, fusion.class_sums(levels, classes))
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """One prototype a stream and class."""
         fusions = fusions_of(network)
         widths = {stream: getattr(fusions, stream).dimensions for stream in STREAMS}
-        return {f"{s}/{c}": Parcel((width,)) for s, width in widths.items() for c in range(network.classes)}
+        return {f"{s}/{c}": TensorSpec((width,)) for s, width in widths.items() for c in range(network.classes)}
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster each class's prototypes per stream (eq. 13)."""
         return clustered(update.shared for update in updates)
 

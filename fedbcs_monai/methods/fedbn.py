@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.method import Local, Method
+from fedbcs_monai.federated.method import ClientContext, Method
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.networks.normalization import normalization_tensors
 
@@ -21,9 +21,9 @@ class FedBN(Method):
 
     network_layers: ClassVar[Mapping[str, Any]] = {"norm": "batch"}
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Refuse a network of which nothing would be kept."""
-        if not self.private(local.network):
+        if not self.private(client.network):
             raise UserError("FedBN needs normalization layers with tensors: set network_def::norm to batch")
 
     def private(self, network: Segmenter) -> set[str]:

@@ -10,17 +10,17 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.method import (
     Batch,
-    Local,
+    ClientContext,
     Method,
-    Parcel,
+    TensorSpec,
     choose,
+    class_vectors,
     labelled,
     not_negative,
     positive,
-    vectors_of_classes,
 )
 from fedbcs_monai.losses.contrastive import pairwise_info_nce, similarities
-from fedbcs_monai.networks import TAPS, Segmenter
+from fedbcs_monai.networks import FEATURE_LAYERS, Segmenter
 from fedbcs_monai.prototypes.anchors import AVERAGES, Anchors, image_anchors, window_anchors
 from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.clustering import k_means
@@ -54,7 +54,7 @@ class FedContrast(Method):
         inter: weight of the contrast with other sites, >= 0, none in the first round. Both 0 is FedAvg, and nothing but
             networks is sent.
         tau: temperature, > 0.
-        tap: features that are compared: the ``penultimate`` map that the last layer reads, or the ``bottleneck``.
+        feature_layer: features that are compared: the ``penultimate`` map that the last layer reads, or the ``bottleneck``.
         window: side of a window in pixels of the map.
         fraction: share of a window that must be of one class, in (0.5, 1]. Objects smaller than a window have only
             the mean.
@@ -67,7 +67,7 @@ class FedContrast(Method):
     intra: float = 1.0
     inter: float = 1.0
     tau: float = 0.07
-    tap: str = "penultimate"
+    feature_layer: str = "penultimate"
     window: int = 8
     fraction: float = 0.95
     windows_per_class: int = 512
@@ -80,7 +80,7 @@ class FedContrast(Method):
         super().__post_init__()
         not_negative("intra", self.intra)
         not_negative("inter", self.inter)
-        choose("tap", self.tap, TAPS)
+        choose("tap", self.feature_layer, FEATURE_LAYERS)
         choose("average", self.average, AVERAGES)
         not_negative("windows_per_class", self.windows_per_class)
         for name in ("tau", "window", "background", "foreground"):
@@ -90,31 +90,31 @@ class FedContrast(Method):
 
     # At a site.
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Read the other sites' prototypes."""
         others = []
-        for name, sent in sorted(local.here(local.received.shared).items()):  # whatever carried them
+        for name, sent in sorted(client.here(client.received.shared).items()):  # whatever carried them
             site, _, c = name.rpartition("/")
-            others += [{c: sent}] if site != local.site else []
-        local.scratch["others"] = read_prototypes(joined(others))
-        local.scratch["own"], local.scratch["means"] = [], ClassMeans()
+            others += [{c: sent}] if site != client.site else []
+        client.scratch["others"] = read_prototypes(joined(others))
+        client.scratch["own"], client.scratch["means"] = [], ClassMeans()
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss and the contrasts within the site and with the others."""
         if not self.intra and not self.inter:
-            return super().loss(local, batch)
-        features = local.features(batch)
-        loss = local.segmentation(features.logits, batch)
-        feature = labelled(features, batch, self.tap)
+            return super().loss(client, batch)
+        features = client.features(batch)
+        loss = client.segmentation(features.logits, batch)
+        feature = labelled(features, batch, self.feature_layer)
         anchors = self.local_prototypes(feature)
-        if local.last_epoch:
-            self.pool(local, feature, anchors)
+        if client.last_epoch:
+            self.pool(client, feature, anchors)
         if self.intra:
-            loss = loss + self.intra * local.record("intra", anchors.mean(self.within(anchors), self.average))
-        others: Prototypes | None = local.scratch["others"]
+            loss = loss + self.intra * client.record("intra", anchors.mean(self.within(anchors), self.average))
+        others: Prototypes | None = client.scratch["others"]
         if self.inter and others is not None:
             between = anchors.mean(self.between(anchors, others), self.average)
-            loss = loss + self.inter * local.record("inter", between)
+            loss = loss + self.inter * client.record("inter", between)
         return loss
 
     def local_prototypes(self, feature: LabelledMap) -> Anchors:
@@ -134,15 +134,15 @@ class FedContrast(Method):
         same = anchors.classes[:, None] == others.owners
         return pairwise_info_nce(similarities(anchors.vectors, others.clusters), same, ~same, self.tau)
 
-    def pool(self, local: Local, feature: LabelledMap, anchors: Anchors) -> None:
-        """Keep the local prototypes of one batch for `finish`."""
+    def pool(self, client: ClientContext, feature: LabelledMap, anchors: Anchors) -> None:
+        """Keep the local prototypes of one batch for `client_payload`."""
         classes, vectors = anchors.classes.cpu(), anchors.vectors.detach().cpu()
-        local.scratch["own"].append({str(c): vectors[classes == c] for c in classes_in(classes)})
-        local.scratch["means"].pool(feature)
+        client.scratch["own"].append({str(c): vectors[classes == c] for c in classes_in(classes)})
+        client.scratch["means"].pool(feature)
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Send centroids of the local prototypes, and the mean of each foreground class, {class: (n, D)}."""
-        own, means = joined(local.scratch["own"]), local.scratch["means"].means()
+        own, means = joined(client.scratch["own"]), client.scratch["means"].means()
         return {c: self.clusters(c, vectors, means[c]) for c, vectors in own.items()}
 
     def clusters(self, c: str, vectors: Tensor, mean: Tensor) -> Tensor:
@@ -153,12 +153,12 @@ class FedContrast(Method):
             return mean[None]
         return torch.cat([k_means(vectors, self.foreground - 1), mean[None]])
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """Any number of vectors a class."""
-        return vectors_of_classes(network, self.tap, -1)
+        return class_vectors(network, self.feature_layer, -1)
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Relay every site's prototypes under its name, {site/class: (n, D)}."""
         return {name: sent for update in updates for name, sent in prefixed(update.site, update.shared).items()}

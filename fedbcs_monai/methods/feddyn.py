@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, not_negative
 from fedbcs_monai.losses.penalties import squared_distance
 from fedbcs_monai.tensors import Tensors, combine, under
 
@@ -40,27 +40,27 @@ class FedDyn(Method):
         super().__post_init__()
         not_negative("alpha", self.alpha)
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Set the point that the weights are drawn to."""
-        parameters = dict(local.network.named_parameters())
-        received = local.here({name: local.received.weights[name] for name in parameters})
-        drift = local.here(under("drift", local.memory)) or combine(torch.zeros_like, received)
-        local.scratch["target"] = combine(torch.sub, received, drift)
+        parameters = dict(client.network.named_parameters())
+        received = client.here({name: client.received.weights[name] for name in parameters})
+        drift = client.here(under("drift", client.memory)) or combine(torch.zeros_like, received)
+        client.scratch["target"] = combine(torch.sub, received, drift)
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus dynamic regularization (eq. 1)."""
-        loss = super().loss(local, batch)
+        loss = super().loss(client, batch)
         if not self.alpha:
             return loss
-        distance = squared_distance(local.network, local.scratch["target"])
-        return loss + self.alpha / 2 * local.record("squared_distance", distance)
+        distance = squared_distance(client.network, client.scratch["target"])
+        return loss + self.alpha / 2 * client.record("squared_distance", distance)
 
     @torch.no_grad()
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Keep the drift v, and add it to the weights that are sent."""
         if self.alpha:
-            for name, parameter in local.network.named_parameters():
-                drift: Tensor = parameter - local.scratch["target"][name]
-                local.memory[f"drift/{name}"] = drift.to("cpu", copy=True)
+            for name, parameter in client.network.named_parameters():
+                drift: Tensor = parameter - client.scratch["target"][name]
+                client.memory[f"drift/{name}"] = drift.to("cpu", copy=True)
                 parameter.add_(drift)
-        return super().finish(local)
+        return super().client_payload(client)

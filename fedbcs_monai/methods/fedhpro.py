@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Batch, Local, Method, Parcel, choose, not_negative, positive
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, TensorSpec, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.networks.head import HeadPass, heads, through_head
@@ -109,29 +109,29 @@ class FedHPro(Method):
 
     # At a site.
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Read the hyper-prototypes, and take gradients and class means of all own pixels at the received network."""
-        local.scratch["known"] = read_prototypes(local.here(local.received.shared))
-        local.scratch["gradients"] = {}
+        client.scratch["known"] = read_prototypes(client.here(client.received.shared))
+        client.scratch["gradients"] = {}
         if not self.weight:
             return
         own, weight, bias = ClassMeans(), torch.zeros(()), torch.zeros(())
-        with eval_mode(local.network):
-            for batch in local.batches(0):
-                at = self.at_head(local, batch)
+        with eval_mode(client.network):
+            for batch in client.batches(0):
+                at = self.at_head(client, batch)
                 read = labelled_head(at, batch)
                 own.pool(read, "nearest")
                 found = layer_gradients(at.logits, read)
                 weight, bias = weight + found.sums.double().cpu(), bias + found.counts.double().cpu()
         for c in map(int, own.means()):
             for name, total in (("weight", weight[c]), ("bias", bias[c])):
-                local.scratch["gradients"][f"{c}/{at.name}.{name}"] = (total / own.counts[c]).float()
-        local.scratch["margin"] = self.margin_of(own.means(), len(own.counts))
+                client.scratch["gradients"][f"{c}/{at.name}.{name}"] = (total / own.counts[c]).float()
+        client.scratch["margin"] = self.margin_of(own.means(), len(own.counts))
 
-    def at_head(self, local: Local, batch: Batch) -> HeadPass:
+    def at_head(self, client: ClientContext, batch: Batch) -> HeadPass:
         """What the last layer reads and makes of a batch."""
-        with local.autocast():
-            return through_head(local.network, batch["image"])
+        with client.autocast():
+            return through_head(client.network, batch["image"])
 
     def margin_of(self, means: Tensors, classes: int) -> float:
         """The margin of a site with these class means, {class: (D,)}."""
@@ -140,19 +140,19 @@ class FedHPro(Method):
         directions = F.normalize(torch.stack(list(means.values())))
         return float(torch.pdist(directions).sum()) / (classes - 1) ** 2
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss, separation of classes (HPCL) and uniformity within them (HPAL)."""
         if not self.weight:
-            return super().loss(local, batch)
-        at = self.at_head(local, batch)
-        loss = local.segmentation(at.logits, batch)
-        known: Prototypes | None = local.scratch["known"]
+            return super().loss(client, batch)
+        at = self.at_head(client, batch)
+        loss = client.segmentation(at.logits, batch)
+        known: Prototypes | None = client.scratch["known"]
         if known is None:
             return loss
         anchors = draw_anchors(labelled_head(at, batch), self.anchor, self.anchors_per_class)
-        separation = anchors.mean(self.separation(anchors, known, local.scratch["margin"]), self.average)
+        separation = anchors.mean(self.separation(anchors, known, client.scratch["margin"]), self.average)
         uniformity = anchors.mean(self.uniformity(anchors, known), self.average)
-        return loss + self.weight * (local.record("separation", separation) + local.record("uniformity", uniformity))
+        return loss + self.weight * (client.record("separation", separation) + client.record("uniformity", uniformity))
 
     def separation(self, anchors: Anchors, known: Prototypes, margin: float) -> Tensor:
         """HPCL: contrast with the hyper-prototypes, every other class a margin closer, (N,)."""
@@ -169,16 +169,16 @@ class FedHPro(Method):
             features, targets = F.normalize(features), F.normalize(targets)
         return F.smooth_l1_loss(features, targets, reduction="none").mean(1) * there
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Send the gradients of each class, named by parameter: {class/name.weight: (K, D), class/name.bias: (K,)}."""
-        gradients: Tensors = local.scratch["gradients"]
+        gradients: Tensors = client.scratch["gradients"]
         return gradients
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """The gradients of each class."""
         classes, state = network.classes, network.state_dict()
         return {
-            f"{c}/{name}.{part}": Parcel((classes, *state[f"{name}.{part}"].shape[1:2]))
+            f"{c}/{name}.{part}": TensorSpec((classes, *state[f"{name}.{part}"].shape[1:2]))
             for c in range(classes)
             for name in heads(network)
             for part in ("weight", "bias")
@@ -186,7 +186,7 @@ class FedHPro(Method):
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Move the hyper-prototypes towards the sites' mean gradients at the network they had, {class: (points, D)}."""
         shared = dict(state.shared)
         for c in sorted({name.partition("/")[0] for update in updates for name in update.shared}, key=int):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Local, Parcel, not_negative, positive, vectors_of_classes
+from fedbcs_monai.federated.method import ClientContext, TensorSpec, class_vectors, not_negative, positive
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
 from fedbcs_monai.methods.prototypical import Prototypical
 from fedbcs_monai.networks import Segmenter
@@ -65,19 +65,19 @@ class FedPLVM(Prototypical):
 
     # At a site.
 
-    def alignment(self, local: Local, anchors: Anchors, known: Prototypes) -> Tensor:
+    def alignment(self, client: ClientContext, anchors: Anchors, known: Prototypes) -> Tensor:
         """The contrast of the flattened cosines, and the correction that pulls to the mean."""
         flattened = similarities(anchors.vectors, known.clusters).clamp_min(LEAST_COSINE) ** self.alpha
         contrast = class_info_nce(flattened, anchors.classes, known.owners, self.tau)
         target, there = known.targets(anchors.classes)
         correction = 2 * (F.cosine_similarity(anchors.vectors, target) - 1).square() * there
-        return local.record("contrast", anchors.mean(contrast, self.average)) + local.record(
+        return client.record("contrast", anchors.mean(contrast, self.average)) + client.record(
             "correction", anchors.mean(correction, self.average)
         )
 
-    def pool(self, local: Local, feature: LabelledMap) -> None:
+    def pool(self, client: ClientContext, feature: LabelledMap) -> None:
         """Add the clusters of a batch."""
-        local.scratch.setdefault("own", []).append(self.clusters(feature))
+        client.scratch.setdefault("own", []).append(self.clusters(feature))
 
     @torch.no_grad()
     def clusters(self, feature: LabelledMap) -> dict[str, Tensor]:
@@ -88,16 +88,16 @@ class FedPLVM(Prototypical):
             found[str(c)] = cluster_means(drawn.vectors.cpu())
         return found
 
-    def pooled(self, local: Local) -> Tensors:
+    def pooled(self, client: ClientContext) -> Tensors:
         """The clusters of every batch, {class: (n, D)}."""
-        return joined(local.scratch.get("own", []))
+        return joined(client.scratch.get("own", []))
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """Any number of vectors a class."""
-        return vectors_of_classes(network, self.tap, -1)
+        return class_vectors(network, self.feature_layer, -1)
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster what all sites sent for a class, {class: (S, D)}."""
         return clustered(update.shared for update in updates)

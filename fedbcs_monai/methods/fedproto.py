@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Local, choose
+from fedbcs_monai.federated.method import ClientContext, choose
 from fedbcs_monai.methods.prototypical import Prototypical
 from fedbcs_monai.prototypes.anchors import Anchors
 from fedbcs_monai.prototypes.bank import Prototypes
@@ -43,22 +43,22 @@ class FedProto(Prototypical):
 
     # At a site.
 
-    def alignment(self, local: Local, anchors: Anchors, known: Prototypes) -> Tensor:
+    def alignment(self, client: ClientContext, anchors: Anchors, known: Prototypes) -> Tensor:
         """Squared distance to the global prototype of the anchor's class."""
-        return local.record("consistency", anchors.mean(known.distances(anchors), self.average))
+        return client.record("consistency", anchors.mean(known.distances(anchors), self.average))
 
-    def pool(self, local: Local, feature: LabelledMap) -> None:
+    def pool(self, client: ClientContext, feature: LabelledMap) -> None:
         """Add a batch to the mean of each class."""
-        local.scratch.setdefault("own", ClassMeans()).pool(feature, self.masks)
+        client.scratch.setdefault("own", ClassMeans()).pool(feature, self.masks)
 
-    def pooled(self, local: Local) -> Tensors:
+    def pooled(self, client: ClientContext) -> Tensors:
         """One prototype a class, {class: (D,)}."""
-        own: ClassMeans = local.scratch.get("own", ClassMeans())
+        own: ClassMeans = client.scratch.get("own", ClassMeans())
         return own.means()
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Plain mean of each class's prototypes, {class: (1, D)}."""
         sent = joined(update.shared for update in updates)
         return {c: prototypes.mean(0, keepdim=True) for c, prototypes in sent.items()}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, not_negative
 from fedbcs_monai.losses.penalties import squared_distance
 
 
@@ -28,14 +28,14 @@ class FedProx(Method):
         super().__post_init__()
         not_negative("mu", self.mu)
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Hold on to the weights received."""
-        local.scratch["received"] = local.here(local.received.weights)
+        client.scratch["received"] = client.here(client.received.weights)
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus the proximal term."""
-        loss = super().loss(local, batch)
+        loss = super().loss(client, batch)
         if not self.mu:
             return loss
-        distance = squared_distance(local.network, local.scratch["received"])
-        return loss + self.mu / 2 * local.record("squared_distance", distance)
+        distance = squared_distance(client.network, client.scratch["received"])
+        return loss + self.mu / 2 * client.record("squared_distance", distance)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedbcs_monai.federated.method import Batch, Local, Method, choose, not_negative
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, choose, not_negative
 from fedbcs_monai.losses.penalties import closeness, deviations
-from fedbcs_monai.networks import TAPS, Features, pooled, tap
+from fedbcs_monai.networks import FEATURE_LAYERS, Features, feature_layer, pooled
 
 TARGETS = ("labels", "identity")
 POINTS = ("images", "pixels")
@@ -35,7 +35,7 @@ class FedUV(Method):
         uniformity: weight of the second term, >= 0. With both 0 it is FedAvg.
         gamma: the deviations asked for, of the batch's ``labels``, or of the ``identity`` matrix: the root of 1/K for
             each of K classes (authors).
-        tap: which feature map, ``bottleneck`` or ``penultimate`` (authors, before a classifier).
+        feature_layer: which feature map, ``bottleneck`` or ``penultimate`` (authors, before a classifier).
         points: whose features are to be uniform: of the batch's ``images``, which says nothing of batches with fewer
             than three, or of at most 256 random ``pixels``.
     """
@@ -43,7 +43,7 @@ class FedUV(Method):
     variance: float = 2.5
     uniformity: float = 0.5
     gamma: str = "labels"
-    tap: str = "bottleneck"
+    feature_layer: str = "bottleneck"
     points: str = "images"
 
     def __post_init__(self) -> None:
@@ -52,17 +52,17 @@ class FedUV(Method):
         not_negative("variance", self.variance)
         not_negative("uniformity", self.uniformity)
         choose("gamma", self.gamma, TARGETS)
-        choose("tap", self.tap, TAPS)
+        choose("tap", self.feature_layer, FEATURE_LAYERS)
         choose("points", self.points, POINTS)
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus both regularizers."""
         if not self.variance and not self.uniformity:
-            return super().loss(local, batch)
-        features = local.features(batch)
-        lacking = local.record("variance", self.lacking_variance(features.logits.float(), batch["label"]))
-        close = local.record("uniformity", closeness(self.vectors(features)))
-        return local.segmentation(features.logits, batch) + self.variance * lacking + self.uniformity * close
+            return super().loss(client, batch)
+        features = client.features(batch)
+        lacking = client.record("variance", self.lacking_variance(features.logits.float(), batch["label"]))
+        close = client.record("uniformity", closeness(self.vectors(features)))
+        return client.segmentation(features.logits, batch) + self.variance * lacking + self.uniformity * close
 
     def lacking_variance(self, logits: Tensor, label: Tensor) -> Tensor:
         """By how much the deviations of the predicted classes fall short, mean over classes, a scalar.
@@ -79,6 +79,6 @@ class FedUV(Method):
     def vectors(self, features: Features) -> Tensor:
         """The features that are to be uniform, (N, C) in float32."""
         if self.points == "images":
-            return pooled(features, self.tap)
-        pixels = tap(features, self.tap).movedim(1, -1).flatten(0, -2).float()
+            return pooled(features, self.feature_layer)
+        pixels = feature_layer(features, self.feature_layer).movedim(1, -1).flatten(0, -2).float()
         return pixels[torch.randperm(len(pixels), device=pixels.device)[:PIXELS]]

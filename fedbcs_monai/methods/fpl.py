@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Local, positive
+from fedbcs_monai.federated.method import ClientContext, positive
 from fedbcs_monai.losses.contrastive import class_info_nce, similarities
 from fedbcs_monai.methods.fedproto import FedProto
 from fedbcs_monai.prototypes.anchors import Anchors
@@ -46,15 +46,15 @@ class FPL(FedProto):
 
     # At a site.
 
-    def alignment(self, local: Local, anchors: Anchors, known: Prototypes) -> Tensor:
+    def alignment(self, client: ClientContext, anchors: Anchors, known: Prototypes) -> Tensor:
         """Contrast with the clusters (CPCL) and distance to their mean (UPCR)."""
         cosine = similarities(anchors.vectors, known.clusters)
         contrast = class_info_nce(cosine, anchors.classes, known.owners, self.tau)
-        consistency = super().alignment(local, anchors, known)
-        return local.record("contrast", anchors.mean(contrast, self.average)) + consistency
+        consistency = super().alignment(client, anchors, known)
+        return client.record("contrast", anchors.mean(contrast, self.average)) + consistency
 
     # At the server.
 
-    def share(self, state: State, updates: Sequence[Update]) -> Tensors:
+    def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:
         """Cluster each class's prototypes, {class: (S, D)}."""
         return clustered(update.shared for update in updates)

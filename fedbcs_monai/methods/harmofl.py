@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.method import Batch, Local, Method, not_negative
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, not_negative
 from fedbcs_monai.networks import AmplitudeNormalization
 from fedbcs_monai.networks.normalization import statistics_kept
 
@@ -46,33 +46,33 @@ class HarmoFL(Method):
         if not 0 <= self.momentum <= 1:
             raise UserError(f"momentum is {self.momentum}: it must be 0 to 1")
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Say so if the network leaves images as they are."""
-        if not isinstance(local.network.harmonize, AmplitudeNormalization):
+        if not isinstance(client.network.harmonize, AmplitudeNormalization):
             warnings.warn("HarmoFL on a network without amplitude normalization only perturbs weights; set "
                           "network_def::harmonize to {} to have it", stacklevel=2)  # fmt: skip
 
-    def step(self, local: Local, batch: Batch) -> None:
+    def step(self, client: ClientContext, batch: Batch) -> None:
         """One optimizer step from the present weights, with the gradient of perturbed ones."""
-        if local.received.round == 1:
-            self.collect(local, batch)
-        local.optimizer.zero_grad()
-        loss = self.loss(replace(local, terms={}), batch)
-        local.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        local.scratch["weights"] = perturb(local.network.parameters(), self.alpha)
-        with statistics_kept(local.network):
-            super().step(local, batch)
+        if client.received.round == 1:
+            self.collect(client, batch)
+        client.optimizer.zero_grad()
+        loss = self.loss(replace(client, terms={}), batch)
+        client.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        client.scratch["weights"] = perturb(client.network.parameters(), self.alpha)
+        with statistics_kept(client.network):
+            super().step(client, batch)
 
     @torch.no_grad()
-    def correct(self, local: Local) -> None:
+    def modify_gradients(self, client: ClientContext) -> None:
         """Take the perturbation back."""
-        for weight, before in zip(local.network.parameters(), local.scratch["weights"], strict=True):
+        for weight, before in zip(client.network.parameters(), client.scratch["weights"], strict=True):
             weight.copy_(before)
 
-    def collect(self, local: Local, batch: Batch) -> None:
+    def collect(self, client: ClientContext, batch: Batch) -> None:
         """Add a batch to the site's amplitude."""
-        if isinstance(local.network.harmonize, AmplitudeNormalization):
-            local.network.harmonize.collect(batch["image"], self.momentum if local.steps else 1.0)
+        if isinstance(client.network.harmonize, AmplitudeNormalization):
+            client.network.harmonize.collect(batch["image"], self.momentum if client.steps else 1.0)
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from monai.networks.utils import eval_mode
 from torch import Tensor
 
-from fedbcs_monai.federated.method import Batch, Local, Method, choose, not_negative, positive
+from fedbcs_monai.federated.method import Batch, ClientContext, Method, choose, not_negative, positive
 from fedbcs_monai.losses.contrastive import model_contrast
-from fedbcs_monai.networks import TAPS, features_under, pooled
+from fedbcs_monai.networks import FEATURE_LAYERS, features_under, pooled
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
@@ -28,40 +28,40 @@ class MOON(Method):
     Args:
         mu: weight of the contrast, >= 0; 0 is FedAvg. The paper tries 0.1, 1, 5 and 10.
         tau: temperature, > 0.
-        tap: which feature map, ``bottleneck`` or ``penultimate``.
+        feature_layer: which feature map, ``bottleneck`` or ``penultimate``.
     """
 
     mu: float = 1.0
     tau: float = 0.5
-    tap: str = "bottleneck"
+    feature_layer: str = "bottleneck"
 
     def __post_init__(self) -> None:
         """Check the fields."""
         super().__post_init__()
         not_negative("mu", self.mu)
         positive("tau", self.tau)
-        choose("tap", self.tap, TAPS)
+        choose("tap", self.feature_layer, FEATURE_LAYERS)
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Take out both frozen networks."""
-        local.scratch["global"] = local.here(local.received.weights)
-        local.scratch["previous"] = local.here(under("previous", local.memory))
+        client.scratch["global"] = client.here(client.received.weights)
+        client.scratch["previous"] = client.here(under("previous", client.memory))
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus the model-contrastive loss."""
-        if not self.mu or not local.scratch["previous"]:
-            return super().loss(local, batch)
-        features = local.features(batch)
-        frozen = [self.frozen(local, local.scratch[which], batch) for which in ("global", "previous")]
-        contrast = model_contrast(pooled(features, self.tap), frozen, self.tau).mean()
-        return local.segmentation(features.logits, batch) + self.mu * local.record("contrast", contrast)
+        if not self.mu or not client.scratch["previous"]:
+            return super().loss(client, batch)
+        features = client.features(batch)
+        frozen = [self.frozen(client, client.scratch[which], batch) for which in ("global", "previous")]
+        contrast = model_contrast(pooled(features, self.feature_layer), frozen, self.tau).mean()
+        return client.segmentation(features.logits, batch) + self.mu * client.record("contrast", contrast)
 
-    def frozen(self, local: Local, weights: Tensors, batch: Batch) -> Tensor:
+    def frozen(self, client: ClientContext, weights: Tensors, batch: Batch) -> Tensor:
         """An image's features under other weights, (B, C), without gradient."""
-        with eval_mode(local.network), local.autocast():
-            return pooled(features_under(weights, local.network, batch["image"]), self.tap)
+        with eval_mode(client.network), client.autocast():
+            return pooled(features_under(weights, client.network, batch["image"]), self.feature_layer)
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Keep the trained network for the next round."""
-        local.memory.update(prefixed("previous", detached(local.network.state_dict())))
-        return super().finish(local)
+        client.memory.update(prefixed("previous", detached(client.network.state_dict())))
+        return super().client_payload(client)

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from fedbcs_monai.federated.method import (
     Batch,
-    Local,
+    ClientContext,
     Method,
-    Parcel,
+    TensorSpec,
     choose,
+    class_vectors,
     labelled,
     not_negative,
-    vectors_of_classes,
 )
-from fedbcs_monai.networks import TAPS, Segmenter
+from fedbcs_monai.networks import FEATURE_LAYERS, Segmenter
 from fedbcs_monai.prototypes.anchors import ANCHORS, AVERAGES, Anchors, draw_anchors
 from fedbcs_monai.prototypes.bank import Prototypes, read_prototypes
 from fedbcs_monai.prototypes.pooling import LabelledMap
@@ -33,7 +33,7 @@ class Prototypical(Method, ABC):
 
     Args:
         weight: of the alignment, >= 0; 0 is FedAvg, and nothing but networks is sent.
-        tap: features that are compared: the ``bottleneck``, or the ``penultimate`` map that the last layer reads.
+        feature_layer: features that are compared: the ``bottleneck``, or the ``penultimate`` map that the last layer reads.
         anchor: what is aligned: random pixels (``pixel``) or the mean of each class in each image (``image_class``).
         anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
         average: of the anchors: within each class and then over ``classes``, or over all ``anchors`` (authors).
@@ -42,7 +42,7 @@ class Prototypical(Method, ABC):
     """
 
     weight: float = 1.0
-    tap: str = "bottleneck"
+    feature_layer: str = "bottleneck"
     anchor: str = "pixel"
     anchors_per_class: int = 512
     average: str = "classes"
@@ -52,50 +52,50 @@ class Prototypical(Method, ABC):
         """Check the fields."""
         super().__post_init__()
         not_negative("weight", self.weight)
-        choose("tap", self.tap, TAPS)
+        choose("tap", self.feature_layer, FEATURE_LAYERS)
         choose("anchor", self.anchor, ANCHORS)
         not_negative("anchors_per_class", self.anchors_per_class)
         choose("average", self.average, AVERAGES)
         choose("prototype_pass", self.prototype_pass, PASSES)
 
     @abstractmethod
-    def alignment(self, local: Local, anchors: Anchors, known: Prototypes) -> Tensor:
+    def alignment(self, client: ClientContext, anchors: Anchors, known: Prototypes) -> Tensor:
         """The loss of a batch's anchors against the global prototypes, a scalar, its terms recorded."""
 
     @abstractmethod
-    def pool(self, local: Local, feature: LabelledMap) -> None:
+    def pool(self, client: ClientContext, feature: LabelledMap) -> None:
         """Add one batch to what the site will send."""
 
     @abstractmethod
-    def pooled(self, local: Local) -> Tensors:
+    def pooled(self, client: ClientContext) -> Tensors:
         """What the site sends, by class."""
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Read the global prototypes."""
-        local.scratch["known"] = read_prototypes(local.here(local.received.shared))
+        client.scratch["known"] = read_prototypes(client.here(client.received.shared))
 
-    def loss(self, local: Local, batch: Batch) -> Tensor:
+    def loss(self, client: ClientContext, batch: Batch) -> Tensor:
         """Segmentation loss plus the alignment."""
         if not self.weight:
-            return super().loss(local, batch)
-        features = local.features(batch)
-        loss = local.segmentation(features.logits, batch)
-        feature = labelled(features, batch, self.tap)
-        if self.prototype_pass == "running" and local.last_epoch:
-            self.pool(local, feature)
-        known: Prototypes | None = local.scratch["known"]
+            return super().loss(client, batch)
+        features = client.features(batch)
+        loss = client.segmentation(features.logits, batch)
+        feature = labelled(features, batch, self.feature_layer)
+        if self.prototype_pass == "running" and client.last_epoch:
+            self.pool(client, feature)
+        known: Prototypes | None = client.scratch["known"]
         if known is None:
             return loss
         anchors = draw_anchors(feature, self.anchor, self.anchors_per_class)
-        return loss + self.weight * self.alignment(local, anchors, known)
+        return loss + self.weight * self.alignment(client, anchors, known)
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Send the prototypes, from another pass if they are to be fresh."""
         if self.weight and self.prototype_pass == "fresh":
-            for features, batch in local.survey(local.epochs):
-                self.pool(local, labelled(features, batch, self.tap))
-        return self.pooled(local)
+            for features, batch in client.survey(client.epochs):
+                self.pool(client, labelled(features, batch, self.feature_layer))
+        return self.pooled(client)
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """One prototype a class."""
-        return vectors_of_classes(network, self.tap)
+        return class_vectors(network, self.feature_layer)

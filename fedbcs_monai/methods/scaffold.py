@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedbcs_monai.federated.messages import State, Update
-from fedbcs_monai.federated.method import Local, Method, Parcel
+from fedbcs_monai.federated.method import ClientContext, Method, TensorSpec
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
@@ -26,34 +26,36 @@ class SCAFFOLD(Method):
     that misses one is missing from both means.
     """
 
-    def begin(self, local: Local) -> None:
+    def on_round_start(self, client: ClientContext) -> None:
         """Read c, and c_i of the round before."""
-        server, own = (local.here(under("control", tensors)) for tensors in (local.received.shared, local.memory))
-        local.scratch["correction"] = {name: c - own[name] if name in own else c for name, c in server.items()}
-        local.scratch["sums"] = {}
+        server, own = (client.here(under("control", tensors)) for tensors in (client.received.shared, client.memory))
+        client.scratch["correction"] = {name: c - own[name] if name in own else c for name, c in server.items()}
+        client.scratch["sums"] = {}
 
     @torch.no_grad()
-    def correct(self, local: Local) -> None:
+    def modify_gradients(self, client: ClientContext) -> None:
         """Add the gradient to the site's sum, then the correction to the gradient (eq. 3)."""
-        sums, correction = local.scratch["sums"], local.scratch["correction"]
-        for name, parameter in local.network.named_parameters():
+        sums, correction = client.scratch["sums"], client.scratch["correction"]
+        for name, parameter in client.network.named_parameters():
             if parameter.grad is not None:
                 # A step that overflows in half precision is not made; 0 stands for it.
                 sums[name] = sums.get(name, 0) + parameter.grad.nan_to_num(0, 0, 0)
                 if name in correction:
                     parameter.grad += correction[name]
 
-    def finish(self, local: Local) -> Tensors:
+    def client_payload(self, client: ClientContext) -> Tensors:
         """Keep and send the mean gradient of the round."""
-        sums = local.scratch["sums"]
-        means = {name: sums.get(name, torch.zeros_like(p)) / local.steps for name, p in trained(local.network).items()}
+        sums = client.scratch["sums"]
+        means = {
+            name: sums.get(name, torch.zeros_like(p)) / client.steps for name, p in trained(client.network).items()
+        }
         control = prefixed("control", detached(means))
-        local.memory.update(control)
+        client.memory.update(control)
         return control
 
-    def luggage(self, network: Segmenter) -> dict[str, Parcel]:
+    def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
         """A control variate for each trained weight; their mean needs all of them."""
-        return {f"control/{name}": Parcel(tuple(p.shape), needed=True) for name, p in trained(network).items()}
+        return {f"control/{name}": TensorSpec(tuple(p.shape), needed=True) for name, p in trained(network).items()}
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
         """Average networks and control variates alike, holding one site's at a time."""

@@ -3,11 +3,20 @@
 from fedbcs_monai.networks.backbones import build_segmenter
 from fedbcs_monai.networks.frequency import StyleRecalibration
 from fedbcs_monai.networks.harmonize import AmplitudeNormalization
-from fedbcs_monai.networks.segmenter import TAPS, Features, Level, Segmenter, features_under, pooled, tap, tap_channels
+from fedbcs_monai.networks.segmenter import (
+    FEATURE_LAYERS,
+    Features,
+    Level,
+    Segmenter,
+    feature_channels,
+    feature_layer,
+    features_under,
+    pooled,
+)
 from fedbcs_monai.networks.volume import VolumeSegmenter, over_volumes
 
 __all__ = [
-    "TAPS",
+    "FEATURE_LAYERS",
     "AmplitudeNormalization",
     "Features",
     "Level",
@@ -15,9 +24,9 @@ __all__ = [
     "StyleRecalibration",
     "VolumeSegmenter",
     "build_segmenter",
+    "feature_channels",
+    "feature_layer",
     "features_under",
     "over_volumes",
     "pooled",
-    "tap",
-    "tap_channels",
 ]

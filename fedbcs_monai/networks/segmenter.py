@@ -39,11 +39,11 @@ class Features(NamedTuple):
     """The deepest map, of `Segmenter.bottleneck_level`."""
 
 
-TAPS = ("bottleneck", "penultimate")
+FEATURE_LAYERS = ("bottleneck", "penultimate")
 
 
-def tap(features: Features, where: str) -> Tensor:
-    """The map that a method compares between networks or with prototypes, one of `TAPS`.
+def feature_layer(features: Features, where: str) -> Tensor:
+    """The map that a method compares between networks or with prototypes, one of `FEATURE_LAYERS`.
 
     The `bottleneck` is the deepest map, and the `penultimate` one the finest of the decoder: what the last layer reads
     (in MONAI's UNet, what comes up into its last block).
@@ -51,14 +51,14 @@ def tap(features: Features, where: str) -> Tensor:
     return features.bottleneck if where == "bottleneck" else features.decoder[0]
 
 
-def tap_channels(network: "Segmenter", where: str) -> int:
-    """Channels of a `tap`."""
+def feature_channels(network: "Segmenter", where: str) -> int:
+    """Channels of a `feature_layer`."""
     return (network.bottleneck_level if where == "bottleneck" else network.decoder_levels[0]).channels
 
 
 def pooled(features: Features, where: str) -> Tensor:
-    """The mean of a `tap` over its pixels, (B, C) in float32: global average pooling."""
-    return tap(features, where).flatten(2).float().mean(2)
+    """The mean of a `feature_layer` over its pixels, (B, C) in float32: global average pooling."""
+    return feature_layer(features, where).flatten(2).float().mean(2)
 
 
 class Segmenter(nn.Module):

@@ -7,7 +7,7 @@ of these from their mean.
 
 Sites have few cases. So the covariance and the spread of the usual deviations are pooled, the covariance is shrunk
 towards its diagonal, and a case that is held against the others is taken out of mean and covariance. A site with fewer
-than `LEAST` cases tells nothing: mean and covariance of two would give both away.
+than `MIN_CASES` cases tells nothing: mean and covariance of two would give both away.
 """
 
 import math
@@ -23,7 +23,7 @@ from fedbcs_monai.tensors import Tensors
 QUESTIONS = STYLES, DISTANCES = "styles", "distances"
 """What sites are asked, one after the other: how their cases look, and how far these lie from each other."""
 
-LEAST = 3
+MIN_CASES = 3
 """Cases that a site must have to tell of them."""
 
 UNLIKE_SD = 3.0
@@ -36,14 +36,14 @@ FLOOR = 1e-6
 """Of the mean variance: a channel that varies less in all known cases does not rule."""
 
 
-class Told(NamedTuple):
+class StyleAnswer(NamedTuple):
     """What a site tells: tensors and plain numbers, by name."""
 
     tensors: Tensors
     numbers: Mapping[str, float]
 
 
-class Known(NamedTuple):
+class SiteStyle(NamedTuple):
     """A site as a new case is held against it.
 
     Fields:
@@ -75,8 +75,8 @@ def deviation(style: Tensor, mean: Tensor, covariance: Tensor) -> float:
 # At a site.
 
 
-def told(question: str, styles: Tensor, sent: Tensors) -> Told:
-    """A site's answer to one of `QUESTIONS`; nothing if it has fewer than `LEAST` cases.
+def style_answer(question: str, styles: Tensor, sent: Tensors) -> StyleAnswer:
+    """A site's answer to one of `QUESTIONS`; nothing if it has fewer than `MIN_CASES` cases.
 
     Args:
         question: what is asked.
@@ -85,16 +85,16 @@ def told(question: str, styles: Tensor, sent: Tensors) -> Told:
             meant.
     """
     count = len(styles)
-    if count < LEAST:
-        return Told({}, {})
+    if count < MIN_CASES:
+        return StyleAnswer({}, {})
     covariance, mean = styles.T.cov().reshape(2 * styles.shape[1:]), styles.mean(0)
     if question == STYLES:
-        return Told({"mean": mean, "covariance": covariance}, {"cases": count})
+        return StyleAnswer({"mean": mean, "covariance": covariance}, {"cases": count})
     degrees = float(sent.get("freedom", count - 1))
     usual = torch.tensor(
         [_from_others(style, mean, count, sent.get("covariance", covariance), degrees) for style in styles]
     )
-    return Told({}, {"cases": count, "usual": float(usual.mean()), "usual_variance": float(usual.var())})
+    return StyleAnswer({}, {"cases": count, "usual": float(usual.mean()), "usual_variance": float(usual.var())})
 
 
 def _from_others(style: Tensor, mean: Tensor, count: int, covariance: Tensor, freedom: float) -> float:
@@ -107,7 +107,7 @@ def _from_others(style: Tensor, mean: Tensor, count: int, covariance: Tensor, fr
 # At the server.
 
 
-def complete(question: str, answers: Mapping[str, Told]) -> dict[str, Told]:
+def complete(question: str, answers: Mapping[str, StyleAnswer]) -> dict[str, StyleAnswer]:
     """The answers that say all that was asked, and of vectors those as long as most sites'."""
     tensors, numbers = (
         ({"mean", "covariance"}, {"cases"}) if question == STYLES else (set(), {"cases", "usual", "usual_variance"})
@@ -118,30 +118,32 @@ def complete(question: str, answers: Mapping[str, Told]) -> dict[str, Told]:
         if told.tensors.keys() == tensors
         and numbers <= told.numbers.keys()
         and all(math.isfinite(told.numbers[name]) for name in numbers)
-        and told.numbers["cases"] >= LEAST
+        and told.numbers["cases"] >= MIN_CASES
     }
     sizes = [len(told.tensors["mean"]) for told in found.values() if told.tensors]
     return {s: told for s, told in found.items() if all(set(t.shape) == {mode(sizes)} for t in told.tensors.values())}
 
 
-def pooled(variances: Mapping[str, Tensor], told: Mapping[str, Told]) -> Tensor:
+def pooled(variances: Mapping[str, Tensor], told: Mapping[str, StyleAnswer]) -> Tensor:
     """The sites' variances or covariances to one, weighted by their degrees of freedom."""
     weighted = torch.stack([(told[site].numbers["cases"] - 1) * variance for site, variance in variances.items()])
     return weighted.sum(0) / freedom(told)
 
 
-def freedom(told: Mapping[str, Told]) -> float:
+def freedom(told: Mapping[str, StyleAnswer]) -> float:
     """The degrees of freedom of what is pooled: as many as there are cases, less one a site."""
     return sum(of_site.numbers["cases"] - 1 for of_site in told.values())
 
 
-def within(first: Mapping[str, Told]) -> dict[str, Tensor]:
+def within(first: Mapping[str, StyleAnswer]) -> dict[str, Tensor]:
     """What is sent with the second question: the ``covariance`` within sites, (D, D), and its ``freedom``."""
     covariance = pooled({site: told.tensors["covariance"] for site, told in first.items()}, first)
     return {"covariance": covariance, "freedom": torch.tensor(freedom(first))}
 
 
-def known(first: Mapping[str, Told], second: Mapping[str, Told], alone: bool = False) -> dict[str, Known]:
+def site_styles(
+    first: Mapping[str, StyleAnswer], second: Mapping[str, StyleAnswer], alone: bool = False
+) -> dict[str, SiteStyle]:
     """The sites that have answered both questions.
 
     Args:
@@ -155,7 +157,7 @@ def known(first: Mapping[str, Told], second: Mapping[str, Told], alone: bool = F
         variances = dict.fromkeys(sites, pooled(variances, {site: second[site] for site in sites}))
     together = None if alone or not first else within(first)["covariance"]
     return {
-        site: Known(
+        site: SiteStyle(
             first[site].tensors["mean"],
             first[site].tensors["covariance"] if together is None else together,
             second[site].numbers["usual"],
@@ -168,7 +170,7 @@ def known(first: Mapping[str, Told], second: Mapping[str, Told], alone: bool = F
 # For a new case.
 
 
-def distances(sites: Mapping[str, Known], style: Tensor) -> dict[str, float]:
+def distances(sites: Mapping[str, SiteStyle], style: Tensor) -> dict[str, float]:
     """The distance of a case (D,) to every site in standard deviations, the nearest site first."""
     found = {site: of_site.distance_sd(style) for site, of_site in sites.items()}
     return dict(sorted(found.items(), key=lambda item: item[1]))

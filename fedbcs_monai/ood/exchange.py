@@ -12,10 +12,10 @@ from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.ood.distance import (
     DISTANCES,
     STYLES,
-    Known,
-    Told,
+    SiteStyle,
+    StyleAnswer,
     complete,
-    known,
+    site_styles,
     within,
 )
 from fedbcs_monai.ood.style import style_of
@@ -34,7 +34,7 @@ def styles_of(segmentation: Segmentation, items: Iterable[Item], network: Segmen
     return torch.stack(styles) if styles else torch.zeros(0, 1)
 
 
-def learn_familiarity(aggregator: Aggregator, ask: Carry) -> dict[str, Known]:
+def learn_site_styles(aggregator: Aggregator, ask: Carry) -> dict[str, SiteStyle]:
     """Ask the sites how their cases look to the aggregator's network, and how far these lie from each other.
 
     Where sites keep tensors of the network to themselves, each sees its cases with a network of its own, and nothing is
@@ -44,12 +44,12 @@ def learn_familiarity(aggregator: Aggregator, ask: Carry) -> dict[str, Known]:
         The sites that have enough cases; empty where none has.
     """
 
-    def answers(question: str, sent: Tensors) -> dict[str, Told]:
+    def answers(question: str, sent: Tensors) -> dict[str, StyleAnswer]:
         broadcast = Broadcast(aggregator.state.round, aggregator.state.weights, sent, question)
         updates = aggregator.numbers(ask, broadcast)
-        return complete(question, {update.site: Told(update.shared, update.metrics) for update in updates})
+        return complete(question, {update.site: StyleAnswer(update.shared, update.metrics) for update in updates})
 
     alone, first = bool(aggregator.private), answers(STYLES, {})
     if not first:
         return {}
-    return known(first, answers(DISTANCES, {} if alone else within(first)), alone)
+    return site_styles(first, answers(DISTANCES, {} if alone else within(first)), alone)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.files import DamagedError, sha256
-from fedbcs_monai.ood.distance import Known
+from fedbcs_monai.ood.distance import SiteStyle
 from fedbcs_monai.runs.model_io import keeping_sites
 from fedbcs_monai.tensors import Tensors, prefixed, read_tensors, under, write_tensors
 
@@ -16,14 +16,14 @@ OF = "weights_sha256"
 """The tensor, 32 bytes, that says of which weights a file is; an older version had it as metadata."""
 
 
-def familiarity_file(weights: Path) -> Path:
+def site_styles_file(weights: Path) -> Path:
     """Where what is known of the sites lies: ``model.familiarity.safetensors`` beside ``model.safetensors``."""
     return weights.with_name(f"{weights.stem}.familiarity.safetensors")
 
 
-def write_familiarity(weights: Path, sites: Mapping[str, Known]) -> None:
+def write_site_styles(weights: Path, sites: Mapping[str, SiteStyle]) -> None:
     """Write what is known of the sites, as cases look to these weights; without any site, remove what was there."""
-    path = familiarity_file(weights)
+    path = site_styles_file(weights)
     if not sites:
         path.unlink(missing_ok=True)
         return
@@ -34,7 +34,7 @@ def write_familiarity(weights: Path, sites: Mapping[str, Known]) -> None:
     write_tensors(path, tensors)
 
 
-def read_familiarity(weights: Path, site: str | None = None, digest: str = "") -> dict[str, Known]:
+def read_site_styles(weights: Path, site: str | None = None, digest: str = "") -> dict[str, SiteStyle]:
     """What is known of the sites; empty for a run that was trained before it was asked for, and for other weights.
 
     Args:
@@ -45,7 +45,7 @@ def read_familiarity(weights: Path, site: str | None = None, digest: str = "") -
     Raises:
         UserError: the file is damaged.
     """
-    path = familiarity_file(weights)
+    path = site_styles_file(weights)
     if not path.is_file() or (site is None and keeping_sites(weights)):
         return {}
     try:
@@ -67,6 +67,6 @@ def _weights_of(path: Path, tensors: Tensors) -> str:
         return str((file.metadata() or {}).get(OF, ""))
 
 
-def _known(tensors: Tensors) -> Known:
+def _known(tensors: Tensors) -> SiteStyle:
     usual, spread = tensors["usual"].tolist()
-    return Known(tensors["mean"], tensors["covariance"], usual, spread)
+    return SiteStyle(tensors["mean"], tensors["covariance"], usual, spread)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.runs.model_io import Trained
+from fedbcs_monai.runs.model_io import TrainedModel
 
 _MODALITIES = {**{code: code for code in ("CT", "MR", "NM", "PT", "US")}, "MRI": "MR", "PET": "PT"}
 """To DICOM's names of volumes; any other word says nothing that a series could be compared with."""
 
 
-class Facts(NamedTuple):
+class IntendedInput(NamedTuple):
     """Of images: DICOM's modality, and the plane of the slices; empty where nothing is said."""
 
     modality: str = ""
@@ -24,23 +24,23 @@ class Facts(NamedTuple):
     def __str__(self) -> str:
         return " ".join(part for part in self if part)
 
-    def fits(self, image: "Facts") -> bool:
+    def fits(self, image: "IntendedInput") -> bool:
         """Whether an image is of the kind stated here."""
         return all(stated in ("", said) for stated, said in zip(self, image, strict=True))
 
 
-NOTHING = Facts()
+ANY_INPUT = IntendedInput()
 """Of a model that states nothing: every image fits."""
 
 
-def stated(metadata: Mapping[str, Any]) -> Facts:
+def stated(metadata: Mapping[str, Any]) -> IntendedInput:
     """What the metadata of a bundle state; nothing where a word is none that a series could be compared with."""
     image = metadata["network_data_format"]["inputs"]["image"]
     modality, plane = (str(image.get(key, "")) for key in ("modality", "orientation"))
-    return Facts(_MODALITIES.get(modality.upper(), ""), plane.lower())
+    return IntendedInput(_MODALITIES.get(modality.upper(), ""), plane.lower())
 
 
-def facts_of(trained: Trained) -> Facts:
+def intended_input_of(trained: TrainedModel) -> IntendedInput:
     """What a model was made for.
 
     Raises:
@@ -48,7 +48,7 @@ def facts_of(trained: Trained) -> Facts:
     """
     path = trained.weights.resolve().parent.parent / "configs" / "metadata.json"
     if not path.is_file():
-        return NOTHING
+        return ANY_INPUT
     try:
         return stated(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from fedbcs_monai.predict.intended_input import NOTHING, Facts
+from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
 from fedbcs_monai.predict.source import Source
 
 _THICKER = 1.2  # an axis whose steps are longer than all others' by a fifth is the one that slices follow
-MOST_FOREGROUND = 0.9  # nothing that is segmented here fills nine tenths of an image
+MAX_FOREGROUND = 0.9  # nothing that is segmented here fills nine tenths of an image
 
 
-def measures(mask: NDArray[np.uint8], probabilities: NDArray[np.float32], source: Source) -> dict[str, Any]:
+def mask_statistics(mask: NDArray[np.uint8], probabilities: NDArray[np.float32], source: Source) -> dict[str, Any]:
     """Statistics of a mask.
 
     Args:
@@ -33,7 +33,7 @@ def measures(mask: NDArray[np.uint8], probabilities: NDArray[np.float32], source
     return {"foreground_fraction": float((mask > 0).mean()), "classes": each}
 
 
-def warnings(mask: NDArray[np.uint8], source: Source, made_for: Facts = NOTHING, cut: str = "") -> list[str]:
+def warnings(mask: NDArray[np.uint8], source: Source, made_for: IntendedInput = ANY_INPUT, cut: str = "") -> list[str]:
     """What is unusual about a mask or its image, one sentence each.
 
     Args:
@@ -53,7 +53,7 @@ def warnings_of_fraction(foreground: float) -> list[str]:
     """What is unusual about the fraction of an image that was marked."""
     if not foreground:
         return ["nothing was found"]
-    return [f"{foreground:.0%} of the image was marked"] if foreground > MOST_FOREGROUND else []
+    return [f"{foreground:.0%} of the image was marked"] if foreground > MAX_FOREGROUND else []
 
 
 def plane_of(affine: NDArray[np.float64], cut: str = "") -> str:
@@ -96,7 +96,7 @@ def _size(count: int, source: Source) -> dict[str, float]:
     return {"volume_ml": float(count * voxel_mm3 / 1000)}
 
 
-def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: Facts, cut: str) -> list[str]:
+def _kind_warnings(affine: NDArray[np.float64], source: Source, made_for: IntendedInput, cut: str) -> list[str]:
     found, plane, trained = [], plane_of(affine, cut), made_for.plane or cut or "axial"
     if plane != trained:
         which = "its slices" if cut else "the slices along the last axis"

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import Segmentation
-from fedbcs_monai.ood.distance import Known
-from fedbcs_monai.ood.file import read_familiarity
+from fedbcs_monai.ood.distance import SiteStyle
+from fedbcs_monai.ood.file import read_site_styles
 from fedbcs_monai.predict.task import classes_of
-from fedbcs_monai.runs.model_io import Trained, load_trained
+from fedbcs_monai.runs.model_io import TrainedModel, load_trained
 from fedbcs_monai.runs.setup import build_segmentation
 
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))  # of (1, C, H, W) or (1, C, H, W, D), in plane
@@ -37,11 +37,11 @@ class Model:
         sites: what is known of the cases of its training sites; empty where nothing is.
     """
 
-    trained: Trained
+    trained: TrainedModel
     sha256: str
     segmentation: Segmentation
     decision: Compose
-    sites: Mapping[str, Known]
+    sites: Mapping[str, SiteStyle]
 
     @property
     def pictures(self) -> bool:
@@ -112,7 +112,7 @@ def load_model(
         whole, preprocessing=_without_reading(whole.preprocessing), inferer=inferer, postprocessing=before
     )
     sha256 = hashlib.sha256(trained.weights.read_bytes()).hexdigest()
-    return Model(trained, sha256, segmentation, decision, read_familiarity(trained.weights, site, sha256))
+    return Model(trained, sha256, segmentation, decision, read_site_styles(trained.weights, site, sha256))
 
 
 @dataclass(frozen=True)

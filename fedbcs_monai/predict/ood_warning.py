@@ -28,7 +28,7 @@ def listening(models: Sequence[Model]) -> Iterator[Callable[[], dict[str, float]
 
 
 def statistics_of(distances_sd: dict[str, float]) -> dict[str, Any]:
-    """``familiarity``: the ``nearest`` site, its ``distance_sd``, and those of all ``sites``; empty where unknown."""
+    """``site_styles``: the ``nearest`` site, its ``distance_sd``, and those of all ``sites``; empty where unknown."""
     if not distances_sd:
         return {}
     nearest, distance_sd = next(iter(distances_sd.items()))

@@ -23,7 +23,7 @@ _OURS = {"image", "shape", "spacing_mm", "classes", "warnings", "files", "models
 _ENDINGS = {"dicom_seg": "_seg.dcm", "dicom_rtstruct": "_rtstruct.dcm"}
 
 
-class Wish(NamedTuple):
+class OutputOptions(NamedTuple):
     """What to write of every study.
 
     Fields:
@@ -37,7 +37,7 @@ class Wish(NamedTuple):
     picture: bool = True
 
 
-class Products(NamedTuple):
+class OutputFiles(NamedTuple):
     """Where the outputs of one study go.
 
     Fields:
@@ -80,44 +80,44 @@ def statistics_of(path: Path) -> dict[str, Any]:
     return found if ours else {}
 
 
-def planned(study: Study, folder: Path, wish: Wish, mask: Path | None = None) -> Products:
+def planned(study: Study, folder: Path, options: OutputOptions, mask: Path | None = None) -> OutputFiles:
     """Where the outputs of a study go: ``NAME_mask.nii.gz`` and so on, or around the name of the mask if that is given.
 
     Raises:
         UserError: a type that the study cannot have.
     """
     base = fitting(study.name if mask is None else mask_name(mask))
-    wrong = [kind for kind in wish.types if kind in _ENDINGS and study.series is None]
+    wrong = [kind for kind in options.types if kind in _ENDINGS and study.series is None]
     if wrong:
         raise UserError(f"{study.path}: {wrong[0]} can only be written of a DICOM series; leave it out of -ot")
-    if "nifti" in wish.types and study.pictures:
+    if "nifti" in options.types and study.pictures:
         raise UserError(f"{study.path}: a picture's mask is no NIfTI file; leave it out of -ot")
     suffix = study.mask_suffixes[0]
     endings = {"own": f"_mask{suffix}", "nifti": "_mask.nii.gz", **_ENDINGS}
-    masks = {kind: folder / f"{base}{endings[kind]}" for kind in wish.types}
+    masks = {kind: folder / f"{base}{endings[kind]}" for kind in options.types}
     if mask is not None:
-        masks[wish.types[0]] = mask
-    return Products(
+        masks[options.types[0]] = mask
+    return OutputFiles(
         masks,
-        folder / f"{base}_probability{suffix}" if wish.probability else None,
-        folder / f"{base}_{'overlay' if study.pictures else 'preview'}.png" if wish.picture else None,
+        folder / f"{base}_probability{suffix}" if options.probability else None,
+        folder / f"{base}_{'overlay' if study.pictures else 'preview'}.png" if options.picture else None,
         folder / f"{base}{STATISTICS}",
     )
 
 
-def wish_for(mask: Path, study: Study, wish: Wish) -> Wish:
+def options_for(mask: Path, study: Study, options: OutputOptions) -> OutputOptions:
     """What is wished for where the user names the mask: its ending may say DICOM SEG.
 
     Raises:
         UserError: the mask of this study cannot have such a name.
     """
-    if wish.types == ("own",) and study.series is not None and ends_with(mask, (".dcm",)):
-        wish = wish._replace(types=("dicom_seg",))
-    kind = wish.types[0]
+    if options.types == ("own",) and study.series is not None and ends_with(mask, (".dcm",)):
+        options = options._replace(types=("dicom_seg",))
+    kind = options.types[0]
     wanted = (".dcm",) if kind in _ENDINGS else NIFTI_SUFFIXES if kind == "nifti" else study.mask_suffixes
     if not ends_with(mask, wanted):
         raise UserError(f"{mask}: the mask of {study.path.name} is written as {' or '.join(wanted)}")
-    return wish
+    return options
 
 
 def mask_name(mask: Path) -> str:
@@ -125,14 +125,14 @@ def mask_name(mask: Path) -> str:
     return stem(mask).removesuffix("_mask").removesuffix("_seg").removesuffix("_rtstruct")
 
 
-def write_products(study: Study, products: Products, predictor: Predictor, part: Part) -> dict[str, Any]:
+def write_outputs(study: Study, outputs: OutputFiles, predictor: Predictor, part: Part) -> dict[str, Any]:
     """Segment a study, write its masks, probability and picture, and return its statistics.
 
     What cannot be made is named under ``missing`` with the reason, and in a warning, and does not cost the rest.
 
     Args:
         study: to be read.
-        products: where they will lie.
+        outputs: where they will lie.
         predictor: segments it.
         part: of `together`.
 
@@ -141,15 +141,15 @@ def write_products(study: Study, products: Products, predictor: Predictor, part:
     """
     prediction = predictor.segment(study.read())
     notes: list[str] = []
-    makers = {kind: _mask_maker(kind, path, prediction, predictor, notes) for kind, path in products.masks.items()}
-    missing = _write_each(products.masks, makers, part)
-    if len(missing) == len(products.masks):
+    makers = {kind: _mask_maker(kind, path, prediction, predictor, notes) for kind, path in outputs.masks.items()}
+    missing = _write_each(outputs.masks, makers, part)
+    if len(missing) == len(outputs.masks):
         raise UserError(f"{study.path}: {next(iter(missing.values()))}")
-    others = {"probability": products.probability, "picture": products.picture}
+    others = {"probability": outputs.probability, "picture": outputs.picture}
     wanted = {what: path for what, path in others.items() if path is not None}
     more = {
         "probability": lambda: content_of(
-            prediction.probability, prediction.source, _suffix(products.probability or products.statistics)
+            prediction.probability, prediction.source, _suffix(outputs.probability or outputs.statistics)
         ),
         "picture": lambda: png(overlay(prediction.source, prediction.mask)),
     }
@@ -159,14 +159,14 @@ def write_products(study: Study, products: Products, predictor: Predictor, part:
     return {**where, **prediction.statistics, **_told(warnings, missing)}
 
 
-def write_region(
-    study: Study, products: Products, predictor: Predictor, part: Part, progress: Callable[[float], None]
+def write_large_image(
+    study: Study, outputs: OutputFiles, predictor: Predictor, part: Part, progress: Callable[[float], None]
 ) -> dict[str, Any]:
     """The same of a picture too large for memory; `progress` hears which fraction is done."""
-    segment = import_module("fedbcs_monai.predict.large_image.segment").segment_region
-    likely = None if products.probability is None else part(products.probability)
-    region = segment(predictor, study.path, part(products.masks["own"]), likely, progress)
-    wanted = {} if products.picture is None else {"picture": products.picture}
+    segment = import_module("fedbcs_monai.predict.large_image.segment").segment_large_image
+    likely = None if outputs.probability is None else part(outputs.probability)
+    region = segment(predictor, study.path, part(outputs.masks["own"]), likely, progress)
+    wanted = {} if outputs.picture is None else {"picture": outputs.picture}
     missing = _write_each(wanted, {"picture": lambda: png(overlay(region.overview, region.mask))}, part)
     where = {"shape": list(region.shape), "spacing_mm": None}
     return {**where, **region.statistics, **_told(region.warnings, missing)}

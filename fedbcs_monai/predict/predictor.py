@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fedbcs_monai.allowlist import Trust
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict.intended_input import facts_of
-from fedbcs_monai.predict.mask_statistics import measures, warnings
+from fedbcs_monai.predict.intended_input import intended_input_of
+from fedbcs_monai.predict.mask_statistics import mask_statistics, warnings
 from fedbcs_monai.predict.model import Model, load_model
 from fedbcs_monai.predict.ood_warning import listening, statistics_of, warnings_of_distance
 from fedbcs_monai.predict.source import Source
@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
     Fields:
         mask: class numbers on the image's own grid, (X, Y, Z) or (H, W).
         affine: of that grid, from voxels to RAS in mm; None for pictures.
-        statistics: of `measures`, and where the sites are known, how far from them the image lies.
+        statistics: of `mask_statistics`, and where the sites are known, how far from them the image lies.
         warnings: what should make a reader look twice.
         probability: that a voxel is not background, float32, on the same grid.
         source: the image.
@@ -83,8 +83,8 @@ class Predictor:
         for path, other in zip(paths, self.models, strict=True):
             if (other.pictures, len(other.classes)) != (first.pictures, len(first.classes)):
                 raise UserError(f"{path}: segments other images or classes than {paths[0]}; they are no ensemble")
-        self.facts = facts_of(first.trained)
-        self.wanted = Wanted(first.pictures, self.facts)
+        self.intended_input = intended_input_of(first.trained)
+        self.wanted = Wanted(first.pictures, self.intended_input)
         self.structures = first.classes[1:]
 
     def __call__(self, path: str | Path, series: str = "") -> Prediction:
@@ -110,9 +110,9 @@ class Predictor:
         if mask.shape != source.shape:
             raise UserError(f"{source.path}: mask {mask.shape} on image {source.shape}; mend `postprocessing`")
         each = np.asarray(probabilities.cpu())
-        statistics = {**self.named(measures(mask, each, source)), **statistics_of(distances_sd())}
+        statistics = {**self.named(mask_statistics(mask, each, source)), **statistics_of(distances_sd())}
         probability = each[1] if len(each) == 2 else 1 - each[0]
-        found = warnings(mask, source, self.facts, self.models[0].cut) + warnings_of_distance(distances_sd())
+        found = warnings(mask, source, self.intended_input, self.models[0].cut) + warnings_of_distance(distances_sd())
         return Prediction(mask, source.affine, statistics, found, probability, source)
 
     def probabilities(self, source: Source) -> Tensor:

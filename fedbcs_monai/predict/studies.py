@@ -13,7 +13,7 @@ from fedbcs_monai.data.check import SUFFIXES
 from fedbcs_monai.errors import UserError, discreet_reason
 from fedbcs_monai.predict.folders import files_below, is_dicom
 from fedbcs_monai.predict.images import PICTURE_SUFFIXES, VOLUME_SUFFIXES, mask_suffixes, read_source
-from fedbcs_monai.predict.intended_input import NOTHING, Facts
+from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
 from fedbcs_monai.predict.output_files import ends_with, stem
 from fedbcs_monai.predict.source import Source
 
@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     """What a model segments: pictures or volumes, and what it states of them."""
 
     pictures: bool
-    facts: Facts = NOTHING
+    intended_input: IntendedInput = ANY_INPUT
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -276,7 +276,7 @@ def _series(request: Request, files: Sequence[Path], others: Sequence[Path], wan
     """The series that are meant among DICOM files; the others of their folder are counted."""
     dicom = dicom_module("series")
     found = dicom.find_series(files)
-    chosen = dicom.choose(found, request.series, wanted.facts, request.path)
+    chosen = dicom.choose(found, request.series, wanted.intended_input, request.path)
     notes = _passed_over(len(others), len(files) - sum(len(one.files) for one in found))
     name = request.name or stem(request.path.resolve())
     return [Study(f"{name}_{one.number}" if len(chosen) > 1 else name, request.path, one, notes) for one in chosen]

@@ -14,14 +14,14 @@ from fedbcs_monai.files import made_folder
 from fedbcs_monai.predict.output_files import FILE_SUFFIXES, ends_with, remove, together
 from fedbcs_monai.predict.outputs import (
     TYPES,
-    Products,
-    Wish,
+    OutputFiles,
+    OutputOptions,
     mask_name,
+    options_for,
     planned,
     statistics_of,
-    wish_for,
-    write_products,
-    write_region,
+    write_large_image,
+    write_outputs,
 )
 from fedbcs_monai.predict.page import Entry, is_page, is_whole, write_page
 from fedbcs_monai.predict.predictor import Predictor
@@ -61,8 +61,8 @@ def predict(
     site: str | None = None,
     trust: Iterable[str] | Trust = (),
     progress: Progress | None = None,
-    heard: Heard | None = None,
-    noted: Noted | None = None,
+    on_study: Heard | None = None,
+    on_note: Noted | None = None,
 ) -> list[Path]:
     """Segment images and write masks, outlines, statistics, and one page.
 
@@ -89,8 +89,8 @@ def predict(
         site: of `Predictor`.
         trust: of `Predictor`.
         progress: hears how many studies are done, and of how many.
-        heard: hears the name and the statistics of every study as it is done.
-        noted: hears what was left out.
+        on_study: hears the name and the statistics of every study as it is done.
+        on_note: hears what was left out.
 
     Returns:
         The masks, of each study those of the first type.
@@ -101,15 +101,15 @@ def predict(
             is named here and on the page.
     """
     listed = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    wish = Wish(_known(types), probability, overlay)
+    options = OutputOptions(_known(types), probability, overlay)
     requested(listed)  # a slip in a name shows before the model is loaded
     predictor = Predictor(model, device, which, site, tta, trust)
     found = find_studies(listed, predictor.wanted, series)
-    if found.earlier and noted:
-        noted(f"left out, as outputs of an earlier call: {', '.join(found.earlier)}")
-    plans, page = _planned(listed, found.studies, Path(output), wish)
+    if found.earlier and on_note:
+        on_note(f"left out, as outputs of an earlier call: {', '.join(found.earlier)}")
+    plans, page = _planned(listed, found.studies, Path(output), options)
     done = _done(plans, predictor) if resume else {}
-    new = [products for products in plans.values() if not (resume and statistics_of(products.statistics))]
+    new = [outputs for outputs in plans.values() if not (resume and statistics_of(outputs.statistics))]
     _check_free(new, [] if resume or is_page(page) else [page], found.studies, overwrite)
     rows: dict[str, dict[str, Any]] = {}
     failed = {str(path): why for path, why in found.failed.items()}
@@ -129,8 +129,8 @@ def predict(
                 failed[study.name] = _naming(
                     study, "; ".join(f"no {what}: {why}" for what, why in row["missing"].items())
                 )
-            if heard and study.name not in done:
-                heard(study.name, row)
+            if on_study and study.name not in done:
+                on_study(study.name, row)
         _heard_within(progress, len(plans), len(plans), 0)
         try:
             _write_page(page, plans, rows, failed, found, predictor)
@@ -149,13 +149,13 @@ def _naming(study: Study, why: str) -> str:
     return line if str(study.path) in line else f"{study.path}: {line}"
 
 
-def _first_mask(products: Products, row: Mapping[str, Any]) -> Path:
-    return next(path for path in products.masks.values() if path.name in row["files"].values())
+def _first_mask(outputs: OutputFiles, row: Mapping[str, Any]) -> Path:
+    return next(path for path in outputs.masks.values() if path.name in row["files"].values())
 
 
 def _write_page(
     page: Path,
-    plans: Mapping[str, Products],
+    plans: Mapping[str, OutputFiles],
     rows: Mapping[str, Mapping[str, Any]],
     failed: Mapping[str, str],
     found: Found,
@@ -216,33 +216,33 @@ def _known(types: Sequence[str]) -> tuple[str, ...]:
 
 
 def _carried_out(
-    study: Study, products: Products, predictor: Predictor, progress: Callable[[float], None]
+    study: Study, outputs: OutputFiles, predictor: Predictor, progress: Callable[[float], None]
 ) -> dict[str, Any]:
     """Segment and write one study; what is older stays until all that is new is complete, and then goes."""
-    older = products.older()
-    with together(products.statistics.parent) as part:
-        write = partial(write_region, progress=progress) if study.large else write_products
-        written = write(study, products, predictor, part)
+    older = outputs.older()
+    with together(outputs.statistics.parent) as part:
+        write = partial(write_large_image, progress=progress) if study.large else write_outputs
+        written = write(study, outputs, predictor, part)
         missing = written.get("missing", {})
         row = {
             "image": study.path.name,
             **({"series": study.series.number} if study.series is not None else {}),
             **written,
-            "files": {what: path.name for what, path in products.files.items() if what not in missing},
+            "files": {what: path.name for what, path in outputs.files.items() if what not in missing},
             **predictor.provenance(),
         }
         content = json.dumps(row, indent=1, ensure_ascii=False) + "\n"
         # A name of a file may hold bytes that are no text: written as JSON's own escape, it is read back as it was.
-        part(products.statistics).write_bytes(content.encode("utf-8", errors="backslashreplace"))
+        part(outputs.statistics).write_bytes(content.encode("utf-8", errors="backslashreplace"))
     for path in older:
         if path.name not in row["files"].values():
             remove(path)
     return row
 
 
-def _done(plans: Mapping[str, Products], predictor: Predictor) -> dict[str, dict[str, Any]]:
+def _done(plans: Mapping[str, OutputFiles], predictor: Predictor) -> dict[str, dict[str, Any]]:
     """The statistics of the studies that are done and whole."""
-    rows = {name: products.done() for name, products in plans.items()}
+    rows = {name: outputs.done() for name, outputs in plans.items()}
     same = predictor.provenance()
     for name, row in rows.items():
         if row and any(row.get(key) != same[key] for key in ("models", "tta")):
@@ -252,25 +252,27 @@ def _done(plans: Mapping[str, Products], predictor: Predictor) -> dict[str, dict
 
 
 def _planned(
-    inputs: Sequence[str | Path], studies: Sequence[Study], output: Path, wish: Wish
-) -> tuple[dict[str, Products], Path]:
+    inputs: Sequence[str | Path], studies: Sequence[Study], output: Path, options: OutputOptions
+) -> tuple[dict[str, OutputFiles], Path]:
     """Where the outputs of every study go, and the page."""
     if output.exists() and not output.is_dir() and not ends_with(output, FILE_SUFFIXES):
         raise UserError(f"{output}: is a file; name a folder for the masks")
     if not output.is_dir() and ends_with(output, FILE_SUFFIXES):
         if len(studies) > 1:
             raise UserError(f"{output}: names one file, and there are {len(studies)} studies; name a folder")
-        plans = {study.name: planned(study, output.parent, wish_for(output, study, wish), output) for study in studies}
+        plans = {
+            study.name: planned(study, output.parent, options_for(output, study, options), output) for study in studies
+        }
         return plans, output.with_name(f"{mask_name(output)}_{PAGE}")
     if any(Path(one).is_dir() and output.resolve() == Path(one).resolve() for one in inputs):
         raise UserError(f"{output}: holds the images; name another folder for the masks")
-    return {study.name: planned(study, output, wish) for study in studies}, output / PAGE
+    return {study.name: planned(study, output, options) for study in studies}, output / PAGE
 
 
-def _check_free(plans: Sequence[Products], pages: Sequence[Path], studies: Sequence[Study], overwrite: bool) -> None:
+def _check_free(plans: Sequence[OutputFiles], pages: Sequence[Path], studies: Sequence[Study], overwrite: bool) -> None:
     """Refuse to write over an image, and over what is there unless the user wants it."""
     images = {study.path.resolve() for study in studies}
-    outputs = [*pages, *(path for products in plans for path in products.files.values())]
+    outputs = [*pages, *(path for outputs in plans for path in outputs.files.values())]
     own = [path for path in outputs if path.resolve() in images]
     if own:
         raise UserError(f"{own[0]}: is the image itself; choose another output")

@@ -85,7 +85,7 @@ def write_figures(folder: Path, drawings: Iterable[Drawing]) -> list[Path]:
     return written
 
 
-def panels(
+def charts(
     titles: Sequence[str], height_in: float, *, share_y: bool, share_x: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure with a panel under each title, up to three in a row.

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from fedbcs_monai.metrics.tables import Interval, average, mean_sd, paired_bootstrap
-from fedbcs_monai.report.drawing import Drawing, finished, legend, name_axes, name_rows, panels, whole_numbers
-from fedbcs_monai.report.groups import Arm, baseline
+from fedbcs_monai.report.drawing import Drawing, charts, finished, legend, name_axes, name_rows, whole_numbers
+from fedbcs_monai.report.groups import MethodGroup, baseline
 from fedbcs_monai.report.prototypes import prototype_map
 from fedbcs_monai.report.style import INK, RC, SOFT
 from fedbcs_monai.report.summary import Comparison, gain
@@ -53,7 +53,7 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """One method over rounds; `ring` is the round to mark."""
 
-    arm: Arm
+    group: MethodGroup
     points: Sequence[Point]
     ring: int | None = None
 
@@ -70,18 +70,18 @@ def dice_by_site(compared: Comparison, key: str = "dice_by_site") -> Drawing | N
     """Dice of every test case: a panel for every site, and in it a box for every method."""
     if not compared.scored:
         return None
-    cases = {arm.label: arm.cases("dice") for arm in compared.scored}
+    cases = {group.label: group.cases("dice") for group in compared.scored}
     titles = [_site_title(site, compared) for site in compared.tested]
-    figure, shown = panels(titles, 0.45 + 0.2 * len(cases), share_y=True)
+    figure, shown = charts(titles, 0.45 + 0.2 * len(cases), share_y=True)
     for axes, site in zip(shown, compared.tested, strict=True):
         rows = [
             Row(
-                arm.label,
-                arm.colour,
-                [100 * score.value for score in cases[arm.label] if score.site == site],
-                100 * arm.means("dice", [site])[site].mean,
+                group.label,
+                group.colour,
+                [100 * score.value for score in cases[group.label] if score.site == site],
+                100 * group.means("dice", [site])[site].mean,
             )
-            for arm in compared.scored
+            for group in compared.scored
         ]
         box_rows(axes, rows)
     name_axes(shown, "Dice, %")
@@ -93,23 +93,23 @@ def dice_by_site(compared: Comparison, key: str = "dice_by_site") -> Drawing | N
 
 
 @rc_context(RC)
-def difference_by_site(compared: Comparison, reference: Arm | None = None) -> Drawing | None:
+def difference_by_site(compared: Comparison, reference: MethodGroup | None = None) -> Drawing | None:
     """How far every method lies above the reference, on average and at every site."""
     scored = compared.scored
     reference = reference or (baseline(scored) if scored else None)
-    others = [arm for arm in scored if arm is not reference]
+    others = [group for group in scored if group is not reference]
     if not reference or not others:
         return None
     titles = ["AVG", *(_site_title(site, compared) for site in compared.tested)]
-    figure, shown = panels(titles, 0.45 + 0.17 * len(others), share_y=True)
-    found = {arm.label: differences(arm, reference, compared) for arm in others}
+    figure, shown = charts(titles, 0.45 + 0.17 * len(others), share_y=True)
+    found = {group.label: differences(group, reference, compared) for group in others}
     for n, axes in enumerate(shown):
         axes.axvline(0, color=SOFT, linewidth=0.9)
-        for at, arm in enumerate(others):
-            value, low, high = found[arm.label][n]
-            axes.plot([low, high], [at, at], color=arm.colour, linewidth=1.4)
-            axes.plot([value], [at], "o", color=arm.colour, markersize=4)
-        name_rows(axes, [arm.label for arm in others])
+        for at, group in enumerate(others):
+            value, low, high = found[group.label][n]
+            axes.plot([low, high], [at, at], color=group.colour, linewidth=1.4)
+            axes.plot([value], [at], "o", color=group.colour, markersize=4)
+        name_rows(axes, [group.label for group in others])
     name_axes(shown, f"Dice − Dice of {reference.label}, points")
     caption = (
         f"Dots: mean difference to {reference.label} over the seeds and test cases that both have. Bars: 95% interval "
@@ -119,14 +119,14 @@ def difference_by_site(compared: Comparison, reference: Arm | None = None) -> Dr
     return finished("dice_difference", f"Dice difference to {reference.label}, by site", caption, figure)
 
 
-def differences(arm: Arm, reference: Arm, compared: Comparison) -> list[Interval]:
+def differences(group: MethodGroup, reference: MethodGroup, compared: Comparison) -> list[Interval]:
     """In points, the difference to the reference and its interval over cases: of AVG, then at every tested site."""
-    both = arm.repeats & reference.repeats
-    whole = gain(arm, reference, compared)
+    both = group.repeats & reference.repeats
+    whole = gain(group, reference, compared)
     found = [Interval(whole.value, whole.low, whole.high)]
     for site in compared.tested:
         own, others = (
-            [score for score in each.cases("dice", only=both) if score.site == site] for each in (arm, reference)
+            [score for score in each.cases("dice", only=both) if score.site == site] for each in (group, reference)
         )
         found.append(Interval(*(100 * number for number in paired_bootstrap(own, others))))
     return found
@@ -135,21 +135,21 @@ def differences(arm: Arm, reference: Arm, compared: Comparison) -> list[Interval
 @rc_context(RC)
 def validation(compared: Comparison) -> Drawing | None:
     """Validation Dice over rounds: the mean over sites, then each site."""
-    found = [site for site in compared.sites if any(site in _recorded(arm, "val_dice") for arm in compared.arms)]
+    found = [site for site in compared.sites if any(site in _recorded(group, "val_dice") for group in compared.groups)]
     if not found:
         return None
-    figure, shown = panels(["Mean over sites", *found], 1.5, share_y=True)
-    draw_curves(shown[0], curves(compared.arms, lambda run: over_sites(run.curves.get("val_dice", {})), 100))
+    figure, shown = charts(["Mean over sites", *found], 1.5, share_y=True)
+    draw_curves(shown[0], curves(compared.groups, lambda run: over_sites(run.curves.get("val_dice", {})), 100))
     for axes, site in zip(shown[1:], found, strict=True):
 
         def line(run: Run, site: str = site) -> Line:
             return run.curves.get("val_dice", {}).get(site, {})
 
-        draw_curves(axes, curves(compared.arms, line, 100))
+        draw_curves(axes, curves(compared.groups, line, 100))
     name_axes(shown, "Round", "Validation Dice, %")
-    legend(figure, [key_of(arm) for arm in compared.arms])
-    ringed = any(len(arm.runs) == 1 and arm.runs[0].summary for arm in compared.arms)
-    repeated = any(len(arm.runs) > 1 for arm in compared.arms)
+    legend(figure, [key_of(group) for group in compared.groups])
+    ringed = any(len(group.runs) == 1 and group.runs[0].summary for group in compared.groups)
+    repeated = any(len(group.runs) > 1 for group in compared.groups)
     said = [SPREAD] if repeated else []
     said += ["Circles: the round whose weights were selected."] if ringed else []
     return finished("validation_dice", "Dice on the validation cases, by round", " ".join(said), figure)
@@ -158,7 +158,7 @@ def validation(compared: Comparison) -> Drawing | None:
 @rc_context(RC)
 def losses(compared: Comparison) -> Drawing | None:
     """Every recorded loss term over rounds, as the mean over sites; a test score that was followed comes last."""
-    recorded = dict.fromkeys(metric for arm in compared.arms for metric in _metrics(arm))
+    recorded = dict.fromkeys(metric for group in compared.groups for metric in _metrics(group))
     shown = [metric for metric in LOSSES if metric in recorded]
     shown += [metric for metric in recorded if metric not in LOSSES and metric not in NOT_LOSSES]
     titles = [LOSSES.get(metric, metric.capitalize()) for metric in shown]
@@ -166,7 +166,7 @@ def losses(compared: Comparison) -> Drawing | None:
         shown, titles = [*shown, "test_dice"], [*titles, "Test Dice, %"]
     if not shown:
         return None
-    figure, axes = panels(titles, 1.5, share_y=False)
+    figure, axes = charts(titles, 1.5, share_y=False)
     for each, metric in zip(axes, shown, strict=True):
 
         def line(run: Run, metric: str = metric) -> Line:
@@ -174,13 +174,13 @@ def losses(compared: Comparison) -> Drawing | None:
             return over_sites({site: values for site, values in sites.items() if site not in compared.unseen})
 
         followed = metric == "test_dice"
-        draw_curves(each, curves(compared.arms, line, 100 if followed else 1, ring=followed))
+        draw_curves(each, curves(compared.groups, line, 100 if followed else 1, ring=followed))
     name_axes(axes, "Round")
-    legend(figure, [key_of(arm) for arm in compared.arms])
+    legend(figure, [key_of(group) for group in compared.groups])
     caption = "Means over the sites that took part in training."
-    if any(len(arm.runs) > 1 for arm in compared.arms):
+    if any(len(group.runs) > 1 for group in compared.groups):
         caption += f" {SPREAD}"
-    if len(compared.arms) > 1:
+    if len(compared.groups) > 1:
         caption += (
             " Methods add different terms, so their total losses cannot be compared; each should fall and settle."
         )
@@ -189,14 +189,14 @@ def losses(compared: Comparison) -> Drawing | None:
     return finished("losses", "Training losses, by round", caption, figure)
 
 
-def curves(arms: Iterable[Arm], line: Callable[[Run], Line], scale: float, ring: bool = True) -> list[Curve]:
+def curves(groups: Iterable[MethodGroup], line: Callable[[Run], Line], scale: float, ring: bool = True) -> list[Curve]:
     """Every method's curve over its runs, in another unit; of a single run, with its selected round."""
     found = []
-    for arm in arms:
-        points = over_runs([line(run) for run in arm.runs if line(run)])
-        summary = arm.runs[0].summary if len(arm.runs) == 1 and ring else None
+    for group in groups:
+        points = over_runs([line(run) for run in group.runs if line(run)])
+        summary = group.runs[0].summary if len(group.runs) == 1 and ring else None
         scaled = [Point(at, scale * mean, scale * sd) for at, mean, sd in points]
-        found.append(Curve(arm, scaled, summary.selected_round if summary else None))
+        found.append(Curve(group, scaled, summary.selected_round if summary else None))
     return found
 
 
@@ -246,35 +246,37 @@ def box_rows(axes: Axes, rows: Sequence[Row]) -> None:
 
 def draw_curves(axes: Axes, found: Iterable[Curve]) -> None:
     """A line for every method with the band of its spread; a line of one point is a dot."""
-    for arm, points, ring in found:
+    for group, points, ring in found:
         at, mean, sd = ([point[n] for point in points] for n in range(3))
         marker = "o" if len(points) == 1 else ""
-        axes.plot(at, mean, color=arm.colour, linestyle=arm.dash, marker=marker, markersize=3)
+        axes.plot(at, mean, color=group.colour, linestyle=group.dash, marker=marker, markersize=3)
         if any(map(math.isfinite, sd)):
             low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-            axes.fill_between(at, low, high, color=arm.colour, alpha=0.12, linewidth=0)
+            axes.fill_between(at, low, high, color=group.colour, alpha=0.12, linewidth=0)
         for point in points:
             if point.round == ring:
-                axes.plot([ring], [point.mean], "o", markersize=5, markerfacecolor="white", markeredgecolor=arm.colour)
+                axes.plot(
+                    [ring], [point.mean], "o", markersize=5, markerfacecolor="white", markeredgecolor=group.colour
+                )
     whole_numbers(axes)
 
 
-def key_of(arm: Arm) -> Line2D:
+def key_of(group: MethodGroup) -> Line2D:
     """A method's entry in the key."""
-    return Line2D([], [], color=arm.colour, linestyle=arm.dash, label=arm.label)
+    return Line2D([], [], color=group.colour, linestyle=group.dash, label=group.label)
 
 
 def _site_title(site: str, compared: Comparison) -> str:
     """A site's name, whether it is unseen, and whether it tells only a mean."""
-    told = {score.cases for arm in compared.scored for score in arm.cases("dice") if score.site == site}
+    told = {score.cases for group in compared.scored for score in group.cases("dice") if score.site == site}
     only = f": only the mean of {max(told)} cases" if told and min(told) > 1 else ""
     return f"{site}{' (unseen)' if site in compared.unseen else ''}{only}"
 
 
-def _metrics(arm: Arm) -> Iterable[str]:
-    return (metric for run in arm.runs for metric in run.curves)
+def _metrics(group: MethodGroup) -> Iterable[str]:
+    return (metric for run in group.runs for metric in run.curves)
 
 
-def _recorded(arm: Arm, metric: str) -> set[str]:
+def _recorded(group: MethodGroup, metric: str) -> set[str]:
     """The sites that a metric was recorded at."""
-    return {site for run in arm.runs for site in run.curves.get(metric, {})}
+    return {site for run in group.runs for site in run.curves.get(metric, {})}

@@ -15,7 +15,7 @@ REPEATS = {"seed", "fold", "output", "device", "threads", "workers"}
 
 
 @dataclass(frozen=True)
-class Arm:
+class MethodGroup:
     """One method: its runs, and how it is written and drawn."""
 
     label: str
@@ -49,7 +49,7 @@ class Arm:
         return mean_sd(average({site: means.get(site, math.nan) for site in sites}, unseen) for means in each)
 
 
-def group(runs: Sequence[Run]) -> list[Arm]:
+def group(runs: Sequence[Run]) -> list[MethodGroup]:
     """Runs to arms, in the order given: the same method with the same settings, seed and fold apart, is one arm."""
     members: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -57,15 +57,15 @@ def group(runs: Sequence[Run]) -> list[Arm]:
         members.setdefault((run.name, json.dumps(settings, sort_keys=True, default=str)), []).append(run)
     groups = list(members.values())
     return [
-        Arm(label, tuple(of_arm), COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)])
-        for i, (label, of_arm) in enumerate(zip(_labels(groups), groups, strict=True))
+        MethodGroup(label, tuple(of_group), COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)])
+        for i, (label, of_group) in enumerate(zip(_labels(groups), groups, strict=True))
     ]
 
 
-def baseline(arms: Sequence[Arm]) -> Arm:
+def baseline(groups: Sequence[MethodGroup]) -> MethodGroup:
     """What the others are measured against: FedAvg if it was run, otherwise the first with scores."""
-    scored = [arm for arm in arms if arm.scored] or list(arms)
-    return next((arm for arm in scored if arm.runs[0].method == "FedAvg"), scored[0])
+    scored = [group for group in groups if group.scored] or list(groups)
+    return next((group for group in scored if group.runs[0].method == "FedAvg"), scored[0])
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -92,15 +92,15 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     """The run's name; where several arms share it, with the settings that tell them apart."""
-    names = [of_arm[0].name for of_arm in groups]
+    names = [of_group[0].name for of_group in groups]
     labels = []
-    for name, of_arm in zip(names, groups, strict=True):
+    for name, of_group in zip(names, groups, strict=True):
         namesakes = [other[0] for other, other_name in zip(groups, names, strict=True) if other_name == name]
         differ = differing([flat(run.config) for run in namesakes])
         telling = [key for key in differ if key.rpartition(".")[2] not in REPEATS]
-        own = flat(of_arm[0].config)
+        own = flat(of_group[0].config)
         said = ", ".join(f"{key.rpartition('.')[2]} {own.get(key, 'default')}" for key in telling)
         labels.append(
-            name if len(namesakes) == 1 else f"{name} ({said if len(telling) < 3 else of_arm[0].folder.name})"
+            name if len(namesakes) == 1 else f"{name} ({said if len(telling) < 3 else of_group[0].folder.name})"
         )
     return labels

@@ -15,7 +15,7 @@ from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
 from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
-from fedbcs_monai.report.summary import Comparison, verdict
+from fedbcs_monai.report.summary import Comparison, headline
 from fedbcs_monai.runs.reader import Run, read_run, runs_in
 
 if TYPE_CHECKING:
@@ -78,27 +78,27 @@ def render(
     notes: Sequence[str],
 ) -> str:
     """The page as text."""
-    arms = group(runs)
+    groups = group(runs)
     compared = _compared(runs)
-    ordered = [run for arm in arms for run in arm.runs]
+    ordered = [run for group in groups for run in group.runs]
     template = report_templates().get_template("page.html")
     return template.render(
         title=title or _title(runs),
-        verdict=verdict(compared),
+        headline=headline(compared),
         notes=[*notes, *_unfinished(runs), *_absences(runs), *_refusals(runs)],
         commands=commands,
-        arms=arms,
+        groups=groups,
         sites=sites(compared, runs),
         several=len(compared.scored) > 1,
-        repeated=any(len(arm.scored) > 1 for arm in arms),
+        repeated=any(len(group.scored) > 1 for group in groups),
         tables=[noted(table) for table in result_tables(compared)] if compared.scored else [],
         rounds_table=rounds_table(compared) if compared.scored else None,
         figures={drawing.key: drawing for drawing in drawn},
         overlays=overlays(compared),
-        ran=ran(arms),
+        ran=ran(groups),
         settings=settings([run.config for run in ordered]),
         versions=settings([run.environment for run in ordered]),
-        labels=[f"{row.label}, seed {row.seed}" for row in ran(arms)],
+        labels=[f"{row.label}, seed {row.seed}" for row in ran(groups)],
         run_commands=list(dict.fromkeys(str(run.environment.get("command", "")) for run in ordered)),
     )
 

@@ -56,14 +56,16 @@ def sites(compared: Comparison, runs: Sequence[Run]) -> list[Site]:
 
 def overlays(compared: Comparison) -> dict[str, list[Overlay]]:
     """Example cases by site, fewer the more methods there are. A method with several runs is shown by its first."""
-    kept = {arm.label: {(e.site, e.case): e for e in read_examples(arm.runs[0])} for arm in compared.arms}
+    kept = {group.label: {(e.site, e.case): e for e in read_examples(group.runs[0])} for group in compared.groups}
     cases = dict.fromkeys(key for examples in kept.values() for key in examples)
-    per_site = max(1, min(EXAMPLES_PER_SITE, CARDS // max(1, len(compared.sites) * (len(compared.arms) + 1))))
+    per_site = max(1, min(EXAMPLES_PER_SITE, CARDS // max(1, len(compared.sites) * (len(compared.groups) + 1))))
     found: dict[str, list[Overlay]] = {}
     for site in compared.sites:
         for key in [key for key in cases if key[0] == site][:per_site]:
-            shown = [(arm, kept[arm.label][key]) for arm in compared.arms if key in kept[arm.label]]
-            outlined = [Outlined(arm.label, arm.colour, outline(e.prediction), text(100 * e.dice)) for arm, e in shown]
+            shown = [(group, kept[group.label][key]) for group in compared.groups if key in kept[group.label]]
+            outlined = [
+                Outlined(group.label, group.colour, outline(e.prediction), text(100 * e.dice)) for group, e in shown
+            ]
             found.setdefault(site, []).append(_overlay(shown[0][1], outlined))
     return found
 

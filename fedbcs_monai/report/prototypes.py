@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from fedbcs_monai.report.drawing import Drawing, finished, legend, panels
+from fedbcs_monai.report.drawing import Drawing, charts, finished, legend
 from fedbcs_monai.report.style import COLOURS, INK, RC, SOFT
 from fedbcs_monai.report.summary import Comparison
 from fedbcs_monai.runs.prototypes import KeptPrototypes, read_kept_prototypes
@@ -47,20 +47,20 @@ def prototype_map(compared: Comparison) -> Drawing | None:
     A method with several runs is shown by its first.
     """
     found: dict[str, list[Dot]] = {}
-    for arm in compared.arms:
-        kept = read_kept_prototypes(arm.runs[0].folder) if arm.runs[0].summary else None
-        for place, dots in dots_of(kept, arm.runs[0]).items() if kept else ():
+    for group in compared.groups:
+        kept = read_kept_prototypes(group.runs[0].folder) if group.runs[0].summary else None
+        for place, dots in dots_of(kept, group.runs[0]).items() if kept else ():
             if len(dots) > 2:
-                found[f"{arm.label}, {place}" if place else arm.label] = dots
+                found[f"{group.label}, {place}" if place else group.label] = dots
     if not found:
         return None
-    figure, shown = panels(list(found), 1.9, share_y=False, share_x=False)
+    figure, shown = charts(list(found), 1.9, share_y=False, share_x=False)
     for axes, dots in zip(shown, found.values(), strict=True):
         draw_map(axes, dots, compared.sites)
     every = [dot for dots in found.values() for dot in dots]
     of_sites = {dot.site for dot in every if dot.site}
     labels = sorted({dot.label for dot in every})
-    names = compared.arms[0].runs[0].config.get("classes") or CLASSES
+    names = compared.groups[0].runs[0].config.get("classes") or CLASSES
     keys = [
         Line2D([], [], linestyle="", marker="o", color=colour_of(site, compared.sites), label=site)
         for site in compared.sites

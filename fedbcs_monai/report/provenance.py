@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedbcs_monai.metrics.tables import MISSING
-from fedbcs_monai.report.groups import Arm, differing, flat
+from fedbcs_monai.report.groups import MethodGroup, differing, flat
 from fedbcs_monai.runs.reader import Run
 
 OWN_COLUMNS = {"command", "started", "name"}
@@ -31,9 +31,9 @@ class Settings(NamedTuple):
     shared: dict[str, str]
 
 
-def ran(arms: Sequence[Arm]) -> list[Ran]:
+def ran(groups: Sequence[MethodGroup]) -> list[Ran]:
     """Every run, arm by arm."""
-    return [_row(arm, run) for arm in arms for run in arm.runs]
+    return [_row(group, run) for group in groups for run in group.runs]
 
 
 def settings(configs: Sequence[Mapping[str, Any]]) -> Settings:
@@ -58,11 +58,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _row(arm: Arm, run: Run) -> Ran:
+def _row(group: MethodGroup, run: Run) -> Ran:
     summary = run.summary
     planned = run.config.get("rounds", "?")
     return Ran(
-        label=arm.label,
+        label=group.label,
         folder=run.folder.name,
         seed=str(run.config.get("seed", MISSING)),
         rounds=str(summary.rounds) if summary else f"{run.rounds_done} of {planned}, unfinished",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from fedbcs_monai.metrics.tables import Column, Spread, Table, Value, mean_sd, site_means, text, worst_site
-from fedbcs_monai.report.groups import Arm, baseline
+from fedbcs_monai.report.groups import MethodGroup, baseline
 from fedbcs_monai.report.summary import Comparison, gain, seeds_said
 from fedbcs_monai.runs.reader import Run
 
@@ -43,7 +43,9 @@ class Titled(NamedTuple):
     note: str
 
 
-def result_tables(compared: Comparison, apart: Sequence[Arm] = (), reference: Arm | None = None) -> list[Titled]:
+def result_tables(
+    compared: Comparison, apart: Sequence[MethodGroup] = (), reference: MethodGroup | None = None
+) -> list[Titled]:
     """Dice, then whatever else was measured: one row a method, one column a site.
 
     Args:
@@ -52,20 +54,20 @@ def result_tables(compared: Comparison, apart: Sequence[Arm] = (), reference: Ar
         reference: what the others are measured against; None: `baseline`.
     """
     metrics = [metric for metric in (DICE, SLICE_DICE, *DISTANCES) if _known(compared, metric)]
-    below = [arm for arm in apart if arm.scored]
+    below = [group for group in apart if group.scored]
     return [_result_table(compared, metric, below, reference or baseline(compared.scored)) for metric in metrics]
 
 
 def _known(compared: Comparison, metric: Metric, site: str | None = None) -> bool:
-    scores = [score for arm in compared.scored for score in arm.cases(metric.key)]
+    scores = [score for group in compared.scored for score in group.cases(metric.key)]
     return any(math.isfinite(score.value) for score in scores if site in (None, score.site))
 
 
-def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], reference: Arm) -> Titled:
+def _result_table(compared: Comparison, metric: Metric, apart: Sequence[MethodGroup], reference: MethodGroup) -> Titled:
     better: Literal["high", "low"] = "high" if metric.higher_is_better else "low"
-    arms = compared.scored
+    groups = compared.scored
     unseen = [site for site in compared.tested if site in compared.unseen and _known(compared, metric, site)]
-    compare = len({arm.label for arm in (*arms, *apart, reference)}) > 1
+    compare = len({group.label for group in (*groups, *apart, reference)}) > 1
     cases = compared.cases
     every = sum(cases[site] for site in compared.trained)
     columns = [Column("Method")]
@@ -74,24 +76,26 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[Arm], re
     columns += [Column(f"AVG − {reference.label}", "", metric.digits, every)] if compare else []
     columns += [Column(f"{site} (unseen)", better, metric.digits, cases[site]) for site in unseen]
 
-    def row(arm: Arm) -> tuple[Value, ...]:
-        means = arm.means(metric.key, compared.tested)
-        found: list[Value] = [arm.label]
+    def row(group: MethodGroup) -> tuple[Value, ...]:
+        means = group.means(metric.key, compared.tested)
+        found: list[Value] = [group.label]
         found += [_scaled(means[site], metric) for site in compared.trained]
         found += [
-            _scaled(arm.average(metric.key, compared.tested, compared.unseen), metric),
-            _worst(arm, metric, compared),
+            _scaled(group.average(metric.key, compared.tested, compared.unseen), metric),
+            _worst(group, metric, compared),
         ]
         if compare:
-            found.append("reference" if arm is reference else gain(arm, reference, compared, metric.key, metric.scale))
+            found.append(
+                "reference" if group is reference else gain(group, reference, compared, metric.key, metric.scale)
+            )
         return (*found, *(_scaled(means[site], metric) for site in unseen))
 
-    table = Table(tuple(columns), tuple(map(row, arms)), tuple(map(row, apart)))
-    uneven = any(arm.repeats != reference.repeats for arm in (*arms, *apart))
-    apart_from = [arm.label for arm in (*arms, *apart) if not arm.repeats & reference.repeats]
+    table = Table(tuple(columns), tuple(map(row, groups)), tuple(map(row, apart)))
+    uneven = any(group.repeats != reference.repeats for group in (*groups, *apart))
+    apart_from = [group.label for group in (*groups, *apart) if not group.repeats & reference.repeats]
     said = [
         _note(compared, metric),
-        _covered(compared, [*arms, *apart], compare),
+        _covered(compared, [*groups, *apart], compare),
         UNEVEN.format(reference.label) if uneven else "",
     ]
     said += [APART.format(reference.label, ", ".join(apart_from)) if apart_from else ""]
@@ -104,19 +108,19 @@ def noted(titled: Titled) -> Titled:
     return titled._replace(note=f"{titled.note} {RECONSTRUCTED}".strip()) if made_up else titled
 
 
-def _covered(compared: Comparison, arms: Sequence[Arm], compare: bool) -> str:
+def _covered(compared: Comparison, groups: Sequence[MethodGroup], compare: bool) -> str:
     """Of how many test cases and of how many seeds the numbers are, and what their spreads and intervals cover."""
     counts = ", ".join(f"{site} {count}" for site, count in compared.cases.items())
-    return f"Test cases: {counts}. {seeds_said(arms)}" + (f" {BRACKETS}" if compare else "")
+    return f"Test cases: {counts}. {seeds_said(groups)}" + (f" {BRACKETS}" if compare else "")
 
 
 def _note(compared: Comparison, metric: Metric) -> str:
     said = ["Lower is better."] if not metric.higher_is_better else []
     without = {}
-    for arm in compared.scored:
-        cases = arm.cases(metric.key)
+    for group in compared.scored:
+        cases = group.cases(metric.key)
         lacking = sum(score.cases for score in cases if not math.isfinite(score.value))
-        without[arm.label] = f"{lacking} of {sum(score.cases for score in cases)}"
+        without[group.label] = f"{lacking} of {sum(score.cases for score in cases)}"
     if len(set(without.values())) > 1:
         said.append(f"Cases without a value, left out: {', '.join(f'{label} {of}' for label, of in without.items())}.")
     elif not next(iter(without.values())).startswith("0 "):
@@ -135,15 +139,15 @@ def rounds_table(compared: Comparison) -> Table:
         *(Column(name) for name in ("Round chosen by validation", "Last round", "Best on test (optimistic)")),
     )
     rows: list[tuple[Value, ...]] = []
-    for arm in compared.scored:
-        summaries = [run.summary for run in arm.scored if run.summary]
+    for group in compared.scored:
+        summaries = [run.summary for run in group.scored if run.summary]
         best = [summary.best_on_test for summary in summaries if summary.best_on_test]
         rows.append(
             (
-                arm.label,
-                _scaled(mean_sd(run.validation for run in arm.scored), DICE),
-                _at(arm.average("dice", compared.tested, compared.unseen), (s.selected_round for s in summaries)),
-                _at(arm.average("dice", compared.tested, compared.unseen, "last"), (s.rounds for s in summaries)),
+                group.label,
+                _scaled(mean_sd(run.validation for run in group.scored), DICE),
+                _at(group.average("dice", compared.tested, compared.unseen), (s.selected_round for s in summaries)),
+                _at(group.average("dice", compared.tested, compared.unseen, "last"), (s.rounds for s in summaries)),
                 _at(mean_sd(of.dice for of in best), (of.round for of in best)) if best else text(math.nan),
             )
         )
@@ -161,8 +165,8 @@ def _at(dice: Spread, rounds: Iterable[int]) -> str:
     return f"{text(_scaled(dice, DICE))} (round {at})" if math.isfinite(dice.mean) else text(math.nan)
 
 
-def _worst(arm: Arm, metric: Metric, compared: Comparison) -> Spread:
-    return _scaled(mean_sd(_worst_of(run, metric, compared.unseen) for run in arm.scored), metric)
+def _worst(group: MethodGroup, metric: Metric, compared: Comparison) -> Spread:
+    return _scaled(mean_sd(_worst_of(run, metric, compared.unseen) for run in group.scored), metric)
 
 
 def _worst_of(run: Run, metric: Metric, unseen: Sequence[str]) -> float:

@@ -15,7 +15,7 @@ from fedbcs_monai.metrics.tables import (
     text,
     worst_site,
 )
-from fedbcs_monai.report.groups import Arm, baseline
+from fedbcs_monai.report.groups import MethodGroup, baseline
 
 FEW_CASES = 10
 ONE_SEED = "One seed: the spread over seeds is not known."
@@ -24,19 +24,19 @@ ONE_SEED = "One seed: the spread over seeds is not known."
 class Comparison(NamedTuple):
     """The arms, the sites they ran on in order, and which of those no arm was trained on."""
 
-    arms: Sequence[Arm]
+    groups: Sequence[MethodGroup]
     sites: Sequence[str]
     unseen: Sequence[str]
 
     @property
-    def scored(self) -> list[Arm]:
+    def scored(self) -> list[MethodGroup]:
         """The arms with test scores."""
-        return [arm for arm in self.arms if arm.scored]
+        return [group for group in self.groups if group.scored]
 
     @property
     def tested(self) -> list[str]:
         """The sites with test scores."""
-        found = {score.site for arm in self.scored for score in arm.cases("dice")}
+        found = {score.site for group in self.scored for score in group.cases("dice")}
         return [site for site in self.sites if site in found]
 
     @property
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
         found = {}
         for site in self.tested:
             of_fold: dict[int, int] = {}
-            for run in (run for arm in self.scored for run in arm.scored):
+            for run in (run for group in self.scored for run in group.scored):
                 fold = 0 if site in self.unseen else run.repeat[1]  # an unseen site is the same in every fold
                 of_fold[fold] = max(of_fold.get(fold, 0), run.scored_cases.get(site, 0))
             found[site] = sum(of_fold.values())
@@ -57,100 +57,108 @@ class Comparison(NamedTuple):
         return [site for site in self.tested if site not in self.unseen]
 
 
-class Verdict(NamedTuple):
+class Headline(NamedTuple):
     """What was found, and how far it carries."""
 
     finding: str
     caveat: str
 
 
-def verdict(compared: Comparison) -> Verdict:
+def headline(compared: Comparison) -> Headline:
     """Say who is ahead, by how much and where not; of one method, how good it is and where it is weakest."""
-    arms = [arm for arm in compared.scored if math.isfinite(_avg(arm, compared))]
-    if not arms and compared.scored:
-        return Verdict(_undefined(compared), _caveat(compared.scored, compared))
-    if not arms:
-        return Verdict(_progress(compared), "Test scores are written when a run ends; the curves below are validation.")
-    if len(arms) == 1:
-        return Verdict(_alone(arms[0], compared), _caveat(arms, compared))
-    return Verdict(_ahead(arms, compared), _caveat(arms, compared))
+    groups = [group for group in compared.scored if math.isfinite(_avg(group, compared))]
+    if not groups and compared.scored:
+        return Headline(_undefined(compared), _caveat(compared.scored, compared))
+    if not groups:
+        return Headline(
+            _progress(compared), "Test scores are written when a run ends; the curves below are validation."
+        )
+    if len(groups) == 1:
+        return Headline(_alone(groups[0], compared), _caveat(groups, compared))
+    return Headline(_ahead(groups, compared), _caveat(groups, compared))
 
 
-def gain(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> Difference:
+def gain(
+    group: MethodGroup, reference: MethodGroup, compared: Comparison, metric: str = "dice", scale: float = 100
+) -> Difference:
     """How far an arm's AVG lies above the reference's, in points: its spread over runs, its 95% interval over cases.
 
     Taken over the seeds and folds that both have, so that the luck of a seed is on both sides; over all where they
     have none in common, and then without a spread.
     """
-    both = arm.repeats & reference.repeats
-    found = paired_bootstrap(arm.cases(metric, only=both), reference.cases(metric, only=both), unseen=compared.unseen)
-    over_runs = mean_sd(gains(arm, reference, compared, metric, scale))
+    both = group.repeats & reference.repeats
+    found = paired_bootstrap(group.cases(metric, only=both), reference.cases(metric, only=both), unseen=compared.unseen)
+    over_runs = mean_sd(gains(group, reference, compared, metric, scale))
     value, low, high = (scale * number for number in found)
     return Difference(value, over_runs.sd, over_runs.repeats, low, high)
 
 
-def gains(arm: Arm, reference: Arm, compared: Comparison, metric: str = "dice", scale: float = 100) -> list[float]:
+def gains(
+    group: MethodGroup, reference: MethodGroup, compared: Comparison, metric: str = "dice", scale: float = 100
+) -> list[float]:
     """The same of each run alone, in the order of seed and fold, of those that both have."""
     each = (
         paired_bootstrap(
-            arm.cases(metric, only={repeat}), reference.cases(metric, only={repeat}), 1, unseen=compared.unseen
+            group.cases(metric, only={repeat}), reference.cases(metric, only={repeat}), 1, unseen=compared.unseen
         ).value
-        for repeat in sorted(arm.repeats & reference.repeats)
+        for repeat in sorted(group.repeats & reference.repeats)
     )
     return [scale * value for value in each if math.isfinite(value)]
 
 
-def seeds_said(arms: Sequence[Arm]) -> str:
+def seeds_said(groups: Sequence[MethodGroup]) -> str:
     """What is known of the spread over seeds."""
-    counts = [len({seed for seed, _ in arm.repeats}) for arm in arms if arm.scored]
+    counts = [len({seed for seed, _ in group.repeats}) for group in groups if group.scored]
     least, most = min(counts, default=0), max(counts, default=0)
     if most < 2:
-        folds = any(len(arm.repeats) > 1 for arm in arms)
+        folds = any(len(group.repeats) > 1 for group in groups)
         return ONE_SEED + (" ± is the standard deviation over folds." if folds else "")
     counted = f"{most} seeds" if least == most else f"{least} to {most} seeds"
     return f"± is the standard deviation over runs, of {counted} a method."
 
 
-def _avg(arm: Arm, compared: Comparison) -> float:
-    return 100 * arm.average("dice", compared.tested, compared.unseen).mean
+def _avg(group: MethodGroup, compared: Comparison) -> float:
+    return 100 * group.average("dice", compared.tested, compared.unseen).mean
 
 
-def _means(arm: Arm, compared: Comparison) -> dict[str, float]:
-    return {site: 100 * spread.mean for site, spread in arm.means("dice", compared.tested).items()}
+def _means(group: MethodGroup, compared: Comparison) -> dict[str, float]:
+    return {site: 100 * spread.mean for site, spread in group.means("dice", compared.tested).items()}
 
 
 def _progress(compared: Comparison) -> str:
     parts = []
-    for arm in compared.arms:
-        for run in arm.runs:
+    for group in compared.groups:
+        for run in group.runs:
             total = run.config.get("rounds", "an unknown number of")
-            parts.append(f"{arm.label} has done {run.rounds_done} of {total} rounds")
+            parts.append(f"{group.label} has done {run.rounds_done} of {total} rounds")
     return f"Not finished: {_listed(parts)}."
 
 
 def _undefined(compared: Comparison) -> str:
-    means = [_means(arm, compared) for arm in compared.scored]
+    means = [_means(group, compared) for group in compared.scored]
     lacking = [site for site in compared.trained if not all(math.isfinite(of[site]) for of in means)]
     return f"No mean Dice over all sites: it is not defined at {_listed(lacking or ['any site that trained'])}."
 
 
-def _alone(arm: Arm, compared: Comparison) -> str:
-    means = _means(arm, compared)
+def _alone(group: MethodGroup, compared: Comparison) -> str:
+    means = _means(group, compared)
     worst = worst_site(means, compared.unseen)
-    sentence = f"{arm.label} reaches a mean Dice of {text(_avg(arm, compared))}% over {_sites(len(compared.trained))}"
+    sentence = (
+        f"{group.label} reaches a mean Dice of {text(_avg(group, compared))}% over {_sites(len(compared.trained))}"
+    )
     if worst and len(compared.trained) > 1:
         sentence += f"; it is weakest at {worst}, with {text(means[worst])}%"
-    return sentence + "." + _at_unseen([arm], compared)
+    return sentence + "." + _at_unseen([group], compared)
 
 
-def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
-    reference = baseline(arms)
+def _ahead(groups: Sequence[MethodGroup], compared: Comparison) -> str:
+    reference = baseline(groups)
 
-    def lead(arm: Arm) -> float:
-        own, others = _paired(arm, reference)
+    def lead(group: MethodGroup) -> float:
+        own, others = _paired(group, reference)
         return _avg(own, compared) - _avg(others, compared)
 
-    ranked = sorted(_ranked(arms), key=lead, reverse=True)
+    ranked = sorted(_ranked(groups), key=lead, reverse=True)
     leader = ranked[0]
     other = ranked[1] if leader is reference else reference
     difference = gain(leader, other, compared)
@@ -166,24 +174,24 @@ def _ahead(arms: Sequence[Arm], compared: Comparison) -> str:
     return sentence + _where_not(leader, other, compared) + _at_unseen([leader, other], compared)
 
 
-def _ranked(arms: Sequence[Arm]) -> Sequence[Arm]:
+def _ranked(groups: Sequence[MethodGroup]) -> Sequence[MethodGroup]:
     """Those with as many runs as any, for a lucky seed alone leads nothing; all, if one alone has so many."""
-    most = max(len(arm.repeats) for arm in arms)
-    whole = [arm for arm in arms if len(arm.repeats) == most]
-    return whole if len(whole) > 1 else arms
+    most = max(len(group.repeats) for group in groups)
+    whole = [group for group in groups if len(group.repeats) == most]
+    return whole if len(whole) > 1 else groups
 
 
-def _paired(arm: Arm, other: Arm) -> tuple[Arm, Arm]:
+def _paired(group: MethodGroup, other: MethodGroup) -> tuple[MethodGroup, MethodGroup]:
     """Both with the runs of seeds and folds that both have, or with all where they have none in common."""
-    both = arm.repeats & other.repeats
+    both = group.repeats & other.repeats
     if not both:
-        return arm, other
-    one, two = (replace(each, runs=tuple(run for run in each.runs if run.repeat in both)) for each in (arm, other))
+        return group, other
+    one, two = (replace(each, runs=tuple(run for run in each.runs if run.repeat in both)) for each in (group, other))
     return one, two
 
 
 def _lead_sentence(
-    leader: Arm, other: Arm, difference: Difference, by_run: Sequence[float], compared: Comparison
+    leader: MethodGroup, other: MethodGroup, difference: Difference, by_run: Sequence[float], compared: Comparison
 ) -> str:
     score = f"{text(_avg(leader, compared))}% mean Dice over {_sites(len(compared.trained))}"
     points = text(abs(difference.value))
@@ -208,15 +216,15 @@ def _lead_sentence(
     return f"{leader.label} is ahead of {other.label} by {points} points ({carries}): {score}."
 
 
-def _why_none(leader: Arm, other: Arm, compared: Comparison) -> str:
+def _why_none(leader: MethodGroup, other: MethodGroup, compared: Comparison) -> str:
     """Why there is no interval over test cases."""
-    own, others = ({(score.site, score.case) for score in arm.cases("dice")} for arm in (leader, other))
+    own, others = ({(score.site, score.case) for score in group.cases("dice")} for group in (leader, other))
     if any(not any(at == site for at, _ in own & others) for site in compared.trained):
         return "no test case is known to be in both"
     return "a site has one test case, or tells only a mean"
 
 
-def _where_not(leader: Arm, other: Arm, compared: Comparison) -> str:
+def _where_not(leader: MethodGroup, other: MethodGroup, compared: Comparison) -> str:
     own, others = _means(leader, compared), _means(other, compared)
     lower = {site: own[site] - others[site] for site in compared.trained if round(own[site] - others[site], 1) < 0}
     if not lower:
@@ -224,34 +232,34 @@ def _where_not(leader: Arm, other: Arm, compared: Comparison) -> str:
     return f" It is behind at {_listed([f'{site} ({signed(change)})' for site, change in lower.items()])}."
 
 
-def _at_unseen(arms: Sequence[Arm], compared: Comparison) -> str:
+def _at_unseen(groups: Sequence[MethodGroup], compared: Comparison) -> str:
     sentence = ""
     for site in (site for site in compared.tested if site in compared.unseen):
-        scores = " against ".join(f"{text(_means(arm, compared)[site])}%" for arm in arms)
+        scores = " against ".join(f"{text(_means(group, compared)[site])}%" for group in groups)
         sentence += f" At {site}, which no method was trained on: {scores}."
     return sentence
 
 
-def _caveat(arms: Sequence[Arm], compared: Comparison) -> str:
+def _caveat(groups: Sequence[MethodGroup], compared: Comparison) -> str:
     cases = compared.cases
-    runs, most = min(len(arm.scored) for arm in arms), max(len(arm.scored) for arm in arms)
+    runs, most = min(len(group.scored) for group in groups), max(len(group.scored) for group in groups)
     counted = "one run" if most == 1 else f"{most} runs" if runs == most else f"{runs} to {most} runs"
     sentence = f"From {sum(cases.values())} test cases at {_sites(len(compared.tested))} and {counted} a method. "
-    if len(_ranked(arms)) < len(arms):
+    if len(_ranked(groups)) < len(groups):
         sentence += f"Methods with fewer than {most} runs are not ranked. "
     few = [site for site in compared.tested if cases[site] < FEW_CASES]
     if few:
         sentence += f"Fewer than {FEW_CASES} test cases at {_listed(few)}. "
-    undefined = sum(score.cases for score in _all_cases(arms) if not math.isfinite(score.value))
+    undefined = sum(score.cases for score in _all_cases(groups) if not math.isfinite(score.value))
     if undefined:
         sentence += f"{undefined} undefined {'score is' if undefined == 1 else 'scores are'} left out. "
-    if len(arms) > 1:
+    if len(groups) > 1:
         sentence += "An interval over test cases alone says nothing of another training. "
-    return sentence + seeds_said(_ranked(arms))
+    return sentence + seeds_said(_ranked(groups))
 
 
-def _all_cases(arms: Sequence[Arm]) -> list[Score]:
-    return [score for arm in arms for score in arm.cases("dice")]
+def _all_cases(groups: Sequence[MethodGroup]) -> list[Score]:
+    return [score for group in groups for score in group.cases("dice")]
 
 
 def _sites(count: int) -> str:

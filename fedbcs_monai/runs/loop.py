@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.federated.memory import peak_bytes
 from fedbcs_monai.federated.messages import Broadcast, Carry, State, Update
 from fedbcs_monai.federated.server import Aggregator
@@ -42,7 +42,7 @@ from fedbcs_monai.runs.schema import (
     Summary,
 )
 from fedbcs_monai.runs.status import cases_digest, changed_keys
-from fedbcs_monai.runs.writer import Journal, claim_folder, clear_run, environment
+from fedbcs_monai.runs.writer import RunWriter, claim_folder, clear_run, environment
 from fedbcs_monai.settings import Settings, plain
 from fedbcs_monai.tensors import Tensors, under
 
@@ -59,8 +59,8 @@ class Run:
     Args:
         settings: of `load_config`, with an ``output`` folder.
         point: the newest whole round.
-        journal: what is written.
-        watch: hears of progress.
+        writer: what is written.
+        callbacks: hears of progress.
         began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
         claim: the lock of the folder.
         sent: prototypes of each site's newest training; None where they are not to be kept, as on a server between
@@ -69,8 +69,8 @@ class Run:
 
     settings: Settings
     point: Checkpoint
-    journal: Journal
-    watch: Watch
+    writer: RunWriter
+    callbacks: Callbacks
     began: float
     claim: FileLock
     sent: dict[str, Tensors] | None = None
@@ -78,7 +78,7 @@ class Run:
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.journal.folder / CHECKPOINTS
+        return self.writer.folder / CHECKPOINTS
 
     def rounds(self, aggregator: Aggregator, ask: Carry, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
         """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
@@ -130,15 +130,15 @@ class Run:
             counts: of every site, its cases in each part.
             asked: who was to train, also those that never answered.
         """
-        self.journal.write_scores(scores)
-        write_prototypes(self.journal.folder, self.point.state.shared, self.sent or {})
+        self.writer.write_scores(scores)
+        write_prototypes(self.writer.folder, self.point.state.shared, self.sent or {})
         every = set(range(1, self.point.state.round + 1))
         on_test = self.point.history.get("best_on_test")
-        took_part = {**{site: set[int]() for site in asked}, **self.journal.took_part()}
+        took_part = {**{site: set[int]() for site in asked}, **self.writer.took_part()}
         missed = {site: sorted(every - rounds) for site, rounds in took_part.items()}
         never = {site for site, rounds in took_part.items() if not rounds}
         peak = peak_bytes()
-        self.journal.write_summary(
+        self.writer.write_summary(
             Summary(
                 name=self.settings.name or method,
                 task=self.settings.task,
@@ -147,7 +147,7 @@ class Run:
                 best_on_test=BestOnTest(on_test["round"], on_test["dice"]) if on_test else None,
                 unseen=tuple(sorted(set(counts) - (set(trained) - never))),
                 absent={site: rounds for site, rounds in sorted(missed.items()) if rounds},
-                refused=self.journal.refusals(),
+                refused=self.writer.refusals(),
                 seconds=self.point.history["seconds"],
                 peak_bytes=math.nan if peak is None else peak,
                 sites=counts,
@@ -156,7 +156,7 @@ class Run:
 
     def close(self) -> None:
         """Close what is open, and leave the folder to others."""
-        self.journal.close()
+        self.writer.close()
         self.claim.release()
 
     def _settled(self) -> bool:
@@ -168,19 +168,19 @@ class Run:
     def _heard(self, broadcast: Broadcast, update: Update) -> None:
         if self.sent is not None and broadcast.task == "train":
             self.sent[update.site] = class_vectors(update.shared)
-        self.journal.log(broadcast.round, update.site, update.metrics)
+        self.writer.log(broadcast.round, update.site, update.metrics)
         _LOG.debug("round %d: %s has trained", broadcast.round, update.site)
-        self.watch.trained(broadcast.round, update.site, update.metrics)
+        self.callbacks.on_client_end(broadcast.round, update.site, update.metrics)
 
     def refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
         """Note what a site sent and why it is not believed."""
         _LOG.info("round %d: refused what %s sent: %s", broadcast.round, site, reason)
-        self.journal.refuse(broadcast.round, broadcast.task, site, reason)
-        self.watch.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
+        self.writer.refuse(broadcast.round, broadcast.task, site, reason)
+        self.callbacks.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
 
     def _repeated(self, round: int, sites: Sequence[str]) -> None:
-        self.journal.forget_after(round - 1)
-        self.watch.note(f"round {round} is asked for again: {', '.join(sites)} far from the other sites")
+        self.writer.forget_after(round - 1)
+        self.callbacks.note(f"round {round} is asked for again: {', '.join(sites)} far from the other sites")
 
     def _select(
         self,
@@ -192,15 +192,15 @@ class Run:
         """Log the scores of a round, and keep its model if it is the best so far on validation cases."""
         scores = {update.site: update.metrics for update in updates}
         for site, metrics in scores.items():
-            self.journal.log(state.round, site, metrics)
-        self.watch.evaluated(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
+            self.writer.log(state.round, site, metrics)
+        self.callbacks.on_evaluation(state.round, {site: m.get("val_dice", math.nan) for site, m in scores.items()})
         found = {"evaluated": state.round, **bests(history, state.round, scores)}
         best = found.get("best", {}).get("round") == state.round
         _LOG.info(
             "round %d: evaluated at %d sites%s", state.round, len(scores), ", the best model so far" if best else ""
         )
         if best:
-            found["best"]["sha256"] = write_model(self.journal.folder, "selected", state.weights, private(kept()))
+            found["best"]["sha256"] = write_model(self.writer.folder, "selected", state.weights, private(kept()))
         return found
 
 
@@ -209,7 +209,7 @@ def open_run(
     start: State,
     device: torch.device,
     resume: bool | int = False,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Run:
     """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
 
@@ -224,7 +224,7 @@ def open_run(
         claim = claim_folder(folder)
         undo.callback(claim.release)
         if resume is True and _unbegun(folder, settings):
-            (watch or Watch()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
+            (callbacks or Callbacks()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
             resume = False
         if resume is not False:
             _same_run(folder, settings, resume)
@@ -234,13 +234,13 @@ def open_run(
                 (folder / result).unlink(missing_ok=True)
         else:
             clear_run(folder)
-        journal = Journal(folder, since=point.state.round)
-        journal.write_config(plain(settings))
+        writer = RunWriter(folder, since=point.state.round)
+        writer.write_config(plain(settings))
         cases = cases_digest(settings)
-        journal.write_json(ENVIRONMENT, environment(device) | ({"cases": cases} if cases else {}))
+        writer.write_json(ENVIRONMENT, environment(device) | ({"cases": cases} if cases else {}))
         undo.pop_all()
     _LOG.info("run in %s on %s: rounds %d to %d", folder, device, point.state.round + 1, settings.rounds)
-    return Run(settings, point, journal, watch or Watch(), time.perf_counter() - point.history["seconds"], claim)
+    return Run(settings, point, writer, callbacks or Callbacks(), time.perf_counter() - point.history["seconds"], claim)
 
 
 def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ BUNDLED = Path("models/model.pt"), Path("configs/train.json")
 """Weights and configuration in a bundle."""
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A trained network in evaluation mode, where it came from, and where it runs."""
 
     settings: Settings
@@ -106,7 +106,7 @@ def load_trained(
     device: str = "auto",
     site: str | None = None,
     trust: Iterable[str] | Trust = (),
-) -> Trained:
+) -> TrainedModel:
     """Load a trained network.
 
     Its configuration names the components to be built: only those of the allow-list are, and those that are trusted.
@@ -129,7 +129,7 @@ def load_trained(
         network = build_network(settings, compute, tensors).eval()
     except UserError as error:
         raise _unfit(weights, error) from None
-    return Trained(settings, network, compute, weights)
+    return TrainedModel(settings, network, compute, weights)
 
 
 def _tensors(weights: Path, site: str | None) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ HANDFUL = 4
 """So many cases at most are read where only a rehearsal is wanted."""
 
 
-class Rehearsed(NamedTuple):
+class TrialStep(NamedTuple):
     """What a rehearsal did: the shape of its batch (B, C, H, W[, D]), and the loss of its first step."""
 
     site: str
@@ -39,7 +39,7 @@ def handful(data: Mapping[str, SiteData], fold: int) -> dict[str, SiteData]:
     raise UserError("no site has training cases")
 
 
-def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) -> Rehearsed:
+def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) -> TrialStep:
     """Make one round of one step at the first site, and segment one of its cases; nothing remembers it.
 
     Args:
@@ -60,7 +60,7 @@ def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) 
             smallest = {name: tensor[:few] for name, tensor in batch.items()}
             tried = [batch] if few >= len(batch["image"]) else [batch, smallest]
             trial = replace(site, batches=lambda seed: tried, epochs=1, memory={}, private={}, moments={})
-            trial.heard = lambda steps: None
+            trial.on_step = lambda steps: None
             losses: list[float] = []
 
             def ask(broadcast: Broadcast) -> Iterable[Update]:
@@ -74,7 +74,7 @@ def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) 
             _segment(settings, federation)
         finally:
             federation.network.load_state_dict(dict(start.weights))
-    return Rehearsed(site.name, tuple(batch["image"].shape), losses[-1] if losses else float("nan"))
+    return TrialStep(site.name, tuple(batch["image"].shape), losses[-1] if losses else float("nan"))
 
 
 def _check(network: Segmenter, batch: Batch, site: str) -> None:

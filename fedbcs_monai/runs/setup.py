@@ -18,8 +18,8 @@ from fedbcs_monai.components import build, components
 from fedbcs_monai.data import Pooled, Samples, SiteData, batches, read_sites
 from fedbcs_monai.data.sites import PARTS
 from fedbcs_monai.errors import UserError, explained
-from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.federated.client_store import States
+from fedbcs_monai.federated.callbacks import Callbacks
+from fedbcs_monai.federated.client_store import ClientStore
 from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.federated.method import Batch
@@ -66,18 +66,20 @@ class Federation:
         return State(0, detached(self.network.state_dict()), {})
 
 
-def set_up(settings: Settings, watch: Watch | None = None, data: Mapping[str, SiteData] | None = None) -> Federation:
+def set_up(
+    settings: Settings, callbacks: Callbacks | None = None, data: Mapping[str, SiteData] | None = None
+) -> Federation:
     """Build everything that a federation in one process needs; reads the training cases.
 
     Args:
         settings: of `load_config`.
-        watch: hears of progress.
+        callbacks: hears of progress.
         data: the sites, instead of those of the site list.
 
     Raises:
         UserError: a key that is missing or wrong, or data that cannot be trained on.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     require(settings, ("sites",), "`fedbcs sites FOLDER` writes a site list; name it with --sites")
     require_all(settings)
     data = sites_of(settings) if data is None else data
@@ -99,20 +101,20 @@ def set_up(settings: Settings, watch: Watch | None = None, data: Mapping[str, Si
         raise UserError(f"{settings.sites}: no site has training cases")
     samples: dict[str, Samples] = {}
     for site in training:
-        watch.note(f"reading {site.name}")
+        callbacks.note(f"reading {site.name}")
         samples[site.name] = samples_of(settings, site)
     followed = ("val", "test") if settings.best_on_test else ("val",)
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
     if pool is None:
         styles = {name: telling(settings, segmentation, [data[name]]) for name in samples}
         sites = [
-            build_site(settings, name, read, network, compute, [scorers[name]], styles[name], watch)
+            build_site(settings, name, read, network, compute, [scorers[name]], styles[name], callbacks)
             for name, read in samples.items()
         ]
     else:
         pooled = pool(list(samples.values()))
         of_all = telling(settings, segmentation, training)
-        sites = [build_site(settings, POOLED, pooled, network, compute, list(scorers.values()), of_all, watch)]
+        sites = [build_site(settings, POOLED, pooled, network, compute, list(scorers.values()), of_all, callbacks)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
     return Federation(method, network, tuple(sites), tested, data)
 
@@ -120,7 +122,7 @@ def set_up(settings: Settings, watch: Watch | None = None, data: Mapping[str, Si
 def set_up_site(
     settings: Settings,
     name: str,
-    watch: Watch | None = None,
+    callbacks: Callbacks | None = None,
     *,
     states: Path | None = None,
     case_scores: bool = False,
@@ -130,7 +132,7 @@ def set_up_site(
     Args:
         settings: of `load_config`.
         name: of the site.
-        watch: hears of progress.
+        callbacks: hears of progress.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
         case_scores: whether to send the scores of single test cases, without names, besides their means.
 
@@ -148,9 +150,9 @@ def set_up_site(
     followed = {part: parts[part] for part in (("val", "test") if settings.best_on_test else ("val",))}
     samples = samples_of(settings, data[name])
     styles = telling(settings, segmentation, [data[name]])
-    site = build_site(settings, name, samples, network, compute, [followed], styles, watch or Watch())
+    site = build_site(settings, name, samples, network, compute, [followed], styles, callbacks or Callbacks())
     counts = {part: len(data[name].split(part, settings.fold)) for part in PARTS}
-    store = States(states, settings.checkpoint_every) if states else None
+    store = ClientStore(states, settings.checkpoint_every) if states else None
     return ClientSession(method_of(settings), site, counts, parts["test"].scores, store, case_scores)
 
 
@@ -218,7 +220,7 @@ def build_site(
     compute: Compute,
     scorers: Sequence[Mapping[str, CaseScorer]],
     styles: Callable[[Segmenter], Tensor],
-    watch: Watch,
+    callbacks: Callbacks,
 ) -> Site:
     """One site of the federation, or all in one place.
 
@@ -230,7 +232,7 @@ def build_site(
         compute: device and precision.
         scorers: of every site whose cases are here, a `CaseScorer` for each followed part.
         styles: of `telling`.
-        watch: hears of progress.
+        callbacks: hears of progress.
     """
     return Site(
         name=name,
@@ -247,7 +249,7 @@ def build_site(
         seed=settings.seed,
         reset_optimizer=settings.reset_optimizer,
         compute=compute,
-        heard=partial(watch.stepped, name),
+        on_step=partial(callbacks.on_step_end, name),
     )
 
 

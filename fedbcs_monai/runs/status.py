@@ -12,7 +12,7 @@ from fedbcs_monai.runs.schema import CHECKPOINTS, CONFIG
 from fedbcs_monai.settings import KEYS, Settings, keys_that
 
 
-class Stage(Enum):
+class RunStatus(Enum):
     """How far a run has come."""
 
     NEW = "new"
@@ -20,7 +20,7 @@ class Stage(Enum):
     FINISHED = "finished"
 
 
-def stage_of(folder: Path, settings: Settings) -> Stage:
+def status_of(folder: Path, settings: Settings) -> RunStatus:
     """How far a run has come: finished, begun with a checkpoint to go on from, or new.
 
     Raises:
@@ -31,8 +31,8 @@ def stage_of(folder: Path, settings: Settings) -> Stage:
         said = f"{folder}: was run with other values of {', '.join(changed)}"
         raise UserError(f"{said}; give those, replace it with --overwrite, or name another -o")
     if _has_ended(folder, settings):
-        return Stage.FINISHED
-    return Stage.BEGUN if newest_round(folder / CHECKPOINTS) else Stage.NEW
+        return RunStatus.FINISHED
+    return RunStatus.BEGUN if newest_round(folder / CHECKPOINTS) else RunStatus.NEW
 
 
 def is_finished_as(folder: Path, settings: Settings) -> bool:

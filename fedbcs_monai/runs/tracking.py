@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.runs.reader import read_json
 from fedbcs_monai.runs.schema import CONFIG, SUMMARY, TRACKED
 
@@ -87,56 +87,56 @@ class WandB:
 TRACKERS: dict[str, type[MLflow] | type[WandB]] = {"mlflow": MLflow, "wandb": WandB}
 
 
-class Tracking(Watch):
+class Tracking(Callbacks):
     """Passes everything on to whoever looks on, and every number of every round to trackers.
 
     A run that is resumed is a new run there. Numbers that are not finite are left out.
 
     Args:
-        watch: who looks on.
+        callbacks: who looks on.
         names: of `TRACKERS`.
 
     Raises:
         UserError: a tracker is not known or not installed; nothing has been started.
     """
 
-    def __init__(self, watch: Watch, names: Sequence[str]) -> None:
+    def __init__(self, callbacks: Callbacks, names: Sequence[str]) -> None:
         for name in names:
             if name not in TRACKERS:
                 raise UserError(f"track is {name!r}: choose one of {', '.join(TRACKERS)}")
             if find_spec(TRACKERS[name].module) is None:
                 raise UserError(f"track is {name!r}, which is not installed: {TRACKERS[name].install}")
-        self.watch, self.names = watch, tuple(dict.fromkeys(names))
+        self.callbacks, self.names = callbacks, tuple(dict.fromkeys(names))
         self.trackers: list[Tracker] = []
 
     def note(self, text: str) -> None:
         """A note."""
-        self.watch.note(text)
+        self.callbacks.note(text)
 
-    def begun(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
+    def on_train_begin(self, folder: Path, rounds: int, done: int, steps: Mapping[str, int]) -> None:
         """Open a run at every tracker, with the configuration."""
         self.folder = folder
         config = read_json(folder / CONFIG)
         self.trackers = [TRACKERS[name](folder, config) for name in self.names]
-        self.watch.begun(folder, rounds, done, steps)
+        self.callbacks.on_train_begin(folder, rounds, done, steps)
 
-    def stepped(self, site: str, steps: int) -> None:
+    def on_step_end(self, site: str, steps: int) -> None:
         """A step."""
-        self.watch.stepped(site, steps)
+        self.callbacks.on_step_end(site, steps)
 
-    def trained(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
+    def on_client_end(self, round: int, site: str, metrics: Mapping[str, float]) -> None:
         """A site's numbers."""
-        self.watch.trained(round, site, metrics)
+        self.callbacks.on_client_end(round, site, metrics)
         self._log(round, {f"{metric}/{site}": value for metric, value in metrics.items()})
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+    def on_evaluation(self, round: int, scores: Mapping[str, float]) -> None:
         """Validation Dice of every site."""
-        self.watch.evaluated(round, scores)
+        self.callbacks.on_evaluation(round, scores)
         self._log(round, {f"val_dice/{site}": value for site, value in scores.items()})
 
-    def finished(self) -> None:
+    def on_train_end(self) -> None:
         """Close the runs; one without a summary has not come to its end."""
-        self.watch.finished()
+        self.callbacks.on_train_end()
         for tracker in self.trackers:
             tracker.close((self.folder / SUMMARY).is_file())
 

@@ -1,4 +1,4 @@
-"""Journal: what a run writes into its folder, besides checkpoints."""
+"""RunWriter: what a run writes into its folder, besides checkpoints."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ PACKAGES = ("fedbcs-monai", "monai", "torch", "numpy", "nibabel", "itk", "finch-
 LOCK = ".lock"
 
 
-class Journal:
+class RunWriter:
     """The run folder: ``config.json``, ``environment.json``, ``rounds.csv``, TensorBoard, and the results.
 
     ``refused.csv`` is there as soon as a site has sent something that was not believed.

@@ -9,83 +9,83 @@ import pytest
 from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
-from fedbcs_monai.benchmark import Estimate, SuiteWatch, carry_out, run_suite, steps_a_round
-from fedbcs_monai.benchmark.plan import PlannedRun, Suite
+from fedbcs_monai.benchmark import BenchmarkCallbacks, Estimate, carry_out, run_benchmark, steps_a_round
+from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun
 from fedbcs_monai.benchmark.read_plan import Choice, read_suite
-from fedbcs_monai.benchmark.status import is_finished, stage_of
+from fedbcs_monai.benchmark.status import is_finished, status_of
 from fedbcs_monai.data import Samples
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.runs.status import Stage
+from fedbcs_monai.federated.callbacks import Callbacks
+from fedbcs_monai.runs.status import RunStatus
 from fedbcs_monai.settings import Settings
 
 BROKEN = {"broken": {"method": "FedAvg", "overrides": {"method": "LocalOnly", "centralized": True}}}
 RESULTS = ("model.safetensors", "last.safetensors", "scores.csv")
 
 
-class Noting(SuiteWatch):
+class Noting(BenchmarkCallbacks):
     """Writes down what happens, and may do something about it."""
 
     def __init__(self, on_move=lambda done: None):
         self.events, self.on_move = [], on_move
 
-    def started(self, run, stage):
-        self.events.append((stage.value, run.name))
+    def on_run_start(self, run, status):
+        self.events.append((status.value, run.name))
 
-    def finished(self, run, seconds, done, total, left_s):
+    def on_run_end(self, run, seconds, done, total, left_s):
         self.events.append(("finished", run.name, done, total))
 
-    def failed(self, failure):
+    def on_run_failed(self, failure):
         self.events.append(("failed", failure.run.name))
 
-    def moved(self, done, total):
+    def on_progress(self, done, total):
         self.on_move(done)
 
 
-def suite_of(path: Path, output: Path, **choice) -> Suite:
+def suite_of(path: Path, output: Path, **choice) -> BenchmarkPlan:
     return read_suite(path, output, Choice(**choice))
 
 
-def bits(suite: Suite, name: str) -> list[bytes]:
-    return [(suite.output / "runs" / name / file).read_bytes() for file in RESULTS]
+def bits(benchmark: BenchmarkPlan, name: str) -> list[bytes]:
+    return [(benchmark.output / "runs" / name / file).read_bytes() for file in RESULTS]
 
 
 @pytest.fixture(scope="module")
 def together(tiny_suite, tmp_path_factory):
     """A suite of two that work and one that cannot, two at once; the suite, its failures and what was heard."""
     path = tiny_suite(methods=["broken", "fedavg", "fedbcs"], trainings=BROKEN)
-    suite, watch = suite_of(path, tmp_path_factory.mktemp("together")), Noting()
-    return path, suite, run_suite(suite, jobs=2, watch=watch), watch.events
+    benchmark, callbacks = suite_of(path, tmp_path_factory.mktemp("together")), Noting()
+    return path, benchmark, run_benchmark(benchmark, jobs=2, callbacks=callbacks), callbacks.events
 
 
 def test_a_run_that_fails_is_told_and_stops_no_other(together):
-    _, suite, failures, events = together
+    _, benchmark, failures, events = together
     assert [(failure.run.name, failure.reason) for failure in failures] == [
         ("nuclei_broken_seed0", "centralized trains in one place, and LocalOnly keeps tensors at sites; use FedAvg")
     ]
     assert failures[0].reason in failures[0].log.read_text()
     assert ("failed", "nuclei_broken_seed0") in events
-    assert [stage_of(run) for run in suite.runs] == [Stage.NEW, Stage.FINISHED, Stage.FINISHED]
+    assert [status_of(run) for run in benchmark.runs] == [RunStatus.NEW, RunStatus.FINISHED, RunStatus.FINISHED]
 
 
 def test_one_job_gives_the_bits_of_two(together, tmp_path):
-    path, suite, _, _ = together
+    path, benchmark, _, _ = together
     alone = suite_of(path, tmp_path, methods=["fedbcs"])
-    assert run_suite(alone, jobs=1) == []
-    assert bits(alone, "nuclei_fedbcs_seed0") == bits(suite, "nuclei_fedbcs_seed0")
+    assert run_benchmark(alone, jobs=1) == []
+    assert bits(alone, "nuclei_fedbcs_seed0") == bits(benchmark, "nuclei_fedbcs_seed0")
 
 
 def test_what_is_finished_is_not_run_again(together):
-    path, suite, _, _ = together
-    before = {file: file.stat().st_mtime_ns for file in suite.output.rglob("*") if file.is_file()}
-    watch = Noting()
-    assert run_suite(suite_of(path, suite.output, methods=["fedavg", "fedbcs"]), watch=watch) == []
-    assert watch.events == []
-    assert {file: file.stat().st_mtime_ns for file in suite.output.rglob("*") if file.is_file()} == before
+    path, benchmark, _, _ = together
+    before = {file: file.stat().st_mtime_ns for file in benchmark.output.rglob("*") if file.is_file()}
+    callbacks = Noting()
+    assert run_benchmark(suite_of(path, benchmark.output, methods=["fedavg", "fedbcs"]), callbacks=callbacks) == []
+    assert callbacks.events == []
+    assert {file: file.stat().st_mtime_ns for file in benchmark.output.rglob("*") if file.is_file()} == before
 
 
 def test_interrupted_and_run_again_equals_straight_through(together, tmp_path):
-    path, suite, _, _ = together
+    path, benchmark, _, _ = together
     again = suite_of(path, tmp_path, methods=["fedavg", "fedbcs"])
 
     def interrupt(done):
@@ -93,36 +93,36 @@ def test_interrupted_and_run_again_equals_straight_through(together, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_suite(again, jobs=2, watch=Noting(interrupt))
+        run_benchmark(again, jobs=2, callbacks=Noting(interrupt))
     assert multiprocessing.active_children() == []
-    assert Stage.BEGUN in {stage_of(run) for run in again.runs}
-    watch = Noting()
-    assert run_suite(again, jobs=2, watch=watch) == []
-    assert "begun" in {event[0] for event in watch.events}
+    assert RunStatus.BEGUN in {status_of(run) for run in again.runs}
+    callbacks = Noting()
+    assert run_benchmark(again, jobs=2, callbacks=callbacks) == []
+    assert "begun" in {event[0] for event in callbacks.events}
     for name in ("nuclei_fedavg_seed0", "nuclei_fedbcs_seed0"):
-        assert bits(again, name) == bits(suite, name)
+        assert bits(again, name) == bits(benchmark, name)
 
 
 def test_a_run_interrupted_in_its_test_is_tested_again(together, tmp_path):
-    path, suite, _, _ = together
+    path, benchmark, _, _ = together
     again = suite_of(path, tmp_path, methods=["fedavg"])
-    shutil.copytree(suite.output / "runs" / "nuclei_fedavg_seed0", again.runs[0].folder)
+    shutil.copytree(benchmark.output / "runs" / "nuclei_fedavg_seed0", again.runs[0].folder)
     for name in ("summary.json", "scores.csv", "last.safetensors"):
         (again.runs[0].folder / name).unlink()
-    watch = Noting()
-    assert run_suite(again, watch=watch) == []
-    assert watch.events[-1] == ("finished", "nuclei_fedavg_seed0", 1, 1)
-    assert bits(again, "nuclei_fedavg_seed0") == bits(suite, "nuclei_fedavg_seed0")
+    callbacks = Noting()
+    assert run_benchmark(again, callbacks=callbacks) == []
+    assert callbacks.events[-1] == ("finished", "nuclei_fedavg_seed0", 1, 1)
+    assert bits(again, "nuclei_fedavg_seed0") == bits(benchmark, "nuclei_fedavg_seed0")
 
 
 def test_a_process_that_is_killed_is_told(tiny_suite, tmp_path):
-    suite = suite_of(tiny_suite(methods=["fedavg"], overrides={"rounds": 50}), tmp_path)
+    benchmark = suite_of(tiny_suite(methods=["fedavg"], overrides={"rounds": 50}), tmp_path)
 
     def kill(done):
         for child in multiprocessing.active_children():
             child.kill()
 
-    (failure,) = run_suite(suite, watch=Noting(kill))
+    (failure,) = run_benchmark(benchmark, callbacks=Noting(kill))
     assert failure.reason == "its process ended with code -9; perhaps it ran out of memory"
 
 
@@ -132,9 +132,9 @@ def test_a_process_that_is_killed_is_told(tiny_suite, tmp_path):
 @pytest.fixture(scope="module")
 def finished(tiny_suite, tmp_path_factory):
     """A run that is finished."""
-    suite = suite_of(tiny_suite(methods=["fedavg"]), tmp_path_factory.mktemp("one"))
-    carry_out(suite.runs[0])
-    return suite.runs[0]
+    benchmark = suite_of(tiny_suite(methods=["fedavg"]), tmp_path_factory.mktemp("one"))
+    carry_out(benchmark.runs[0])
+    return benchmark.runs[0]
 
 
 def moved(run: PlannedRun, folder: Path, **changes) -> PlannedRun:
@@ -145,11 +145,11 @@ def moved(run: PlannedRun, folder: Path, **changes) -> PlannedRun:
 
 def test_a_run_has_three_stages(finished, tmp_path):
     copy = moved(finished, tmp_path / "run")
-    assert stage_of(copy) is Stage.FINISHED
+    assert status_of(copy) is RunStatus.FINISHED
     (copy.folder / "summary.json").unlink()
-    assert stage_of(copy) is Stage.BEGUN
+    assert status_of(copy) is RunStatus.BEGUN
     shutil.rmtree(copy.folder / "checkpoints")
-    assert stage_of(copy) is Stage.NEW
+    assert status_of(copy) is RunStatus.NEW
 
 
 def test_a_run_that_ended_early_is_finished(finished, tmp_path):
@@ -157,9 +157,9 @@ def test_a_run_that_ended_early_is_finished(finished, tmp_path):
     copy = moved(finished, tmp_path / "run", rounds=9, patience=1)
     summary = json.loads((copy.folder / "summary.json").read_text())
     (copy.folder / "summary.json").write_text(json.dumps(summary | {"rounds": 2, "selected_round": 1}))
-    assert stage_of(copy) is Stage.FINISHED
+    assert status_of(copy) is RunStatus.FINISHED
     for patience in (0, 2):
-        assert stage_of(PlannedRun(copy.name, replace(copy.settings, patience=patience))) is Stage.BEGUN
+        assert status_of(PlannedRun(copy.name, replace(copy.settings, patience=patience))) is RunStatus.BEGUN
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(finished, tmp_path):
@@ -171,18 +171,18 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(finished, tmp_
 
 
 def test_more_rounds_go_on_and_fewer_or_other_settings_are_refused(finished, tmp_path):
-    assert stage_of(moved(finished, tmp_path / "a", rounds=3)) is Stage.BEGUN
-    assert stage_of(moved(finished, tmp_path / "b", device="cuda", threads=7, name="x")) is Stage.FINISHED
+    assert status_of(moved(finished, tmp_path / "a", rounds=3)) is RunStatus.BEGUN
+    assert status_of(moved(finished, tmp_path / "b", device="cuda", threads=7, name="x")) is RunStatus.FINISHED
     for n, changes in enumerate(({"rounds": 1}, {"seed": 1}, {"batch_size": 3})):
         with pytest.raises(UserError, match=rf"other values of {next(iter(changes))}; .*--overwrite"):
-            stage_of(moved(finished, tmp_path / str(n), **changes))
+            status_of(moved(finished, tmp_path / str(n), **changes))
 
 
 def test_fewer_rounds_than_a_checkpoint_has_are_refused(finished, tmp_path):
     copy = moved(finished, tmp_path / "run", rounds=1)
     (copy.folder / "summary.json").unlink()
     with pytest.raises(UserError, match="other values of rounds"):
-        stage_of(copy)
+        status_of(copy)
     with pytest.raises(UserError, match="goes on after round 2, and rounds is 1; ask for 2 or more"):
         train(copy.settings, resume=True)
 
@@ -192,54 +192,54 @@ def test_a_site_list_of_the_same_name_with_other_parts_is_another(finished, tmp_
     run = moved(finished, tmp_path / "run", sites=str(listed))
     content = json.loads(sites.read_text()) | {"root": str(sites.parent)}
     listed.write_text(json.dumps(content))
-    assert stage_of(run) is Stage.FINISHED  # the same cases, wherever they lie
+    assert status_of(run) is RunStatus.FINISHED  # the same cases, wherever they lie
     for case in content["sites"][0]["cases"]:
         case["split"] = case["split"].replace("test", "val")
     listed.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"other values of sites \(its cases or their parts\)"):
-        stage_of(run)
+        status_of(run)
     listed.unlink()
     with pytest.raises(UserError, match="other values of sites;"):  # nobody can tell
-        stage_of(run)
+        status_of(run)
 
 
 def test_a_run_that_goes_on_has_no_result_until_it_ends(finished, tmp_path):
-    class Stopping(Watch):
-        def stepped(self, site, steps):
+    class Stopping(Callbacks):
+        def on_step_end(self, site, steps):
             raise KeyboardInterrupt
 
     copy = moved(finished, tmp_path / "run", rounds=3)
     assert not is_finished(copy)
     with pytest.raises(KeyboardInterrupt):
-        carry_out(copy, watch=Stopping())
+        carry_out(copy, callbacks=Stopping())
     assert not (copy.folder / "summary.json").exists()
-    assert stage_of(copy) is Stage.BEGUN
+    assert status_of(copy) is RunStatus.BEGUN
     carry_out(copy)
     assert is_finished(copy)
 
 
 def test_nothing_starts_when_a_folder_holds_another_run(tiny_suite, finished, tmp_path):
-    suite = suite_of(tiny_suite(methods=["fedbcs", "fedavg"], overrides={"batch_size": 3}), tmp_path)
-    shutil.copytree(finished.folder, suite.runs[1].folder)
+    benchmark = suite_of(tiny_suite(methods=["fedbcs", "fedavg"], overrides={"batch_size": 3}), tmp_path)
+    shutil.copytree(finished.folder, benchmark.runs[1].folder)
     with pytest.raises(UserError, match="was run with other values of batch_size"):
-        run_suite(suite)
-    assert not suite.runs[0].folder.exists()
+        run_benchmark(benchmark)
+    assert not benchmark.runs[0].folder.exists()
 
 
 def test_an_interrupted_run_stops_between_two_steps(tiny_suite, tmp_path):
-    class Stopping(Watch):
-        def stepped(self, site, steps):
+    class Stopping(Callbacks):
+        def on_step_end(self, site, steps):
             raise KeyboardInterrupt
 
     (run,) = suite_of(tiny_suite(methods=["fedavg"]), tmp_path).runs
     with pytest.raises(KeyboardInterrupt):
-        carry_out(run, watch=Stopping())
-    assert stage_of(run) is Stage.NEW
+        carry_out(run, callbacks=Stopping())
+    assert status_of(run) is RunStatus.NEW
 
 
 def test_at_least_one_job_is_needed(tiny_suite, tmp_path):
     with pytest.raises(UserError, match="jobs is 0"):
-        run_suite(suite_of(tiny_suite(), tmp_path), jobs=0)
+        run_benchmark(suite_of(tiny_suite(), tmp_path), jobs=0)
 
 
 # What is said of the work.

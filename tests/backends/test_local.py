@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.data.sites import read_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.metrics.cases import CaseScorer
 from fedbcs_monai.runs.checkpoint import read_checkpoint
 from fedbcs_monai.runs.prototypes import read_kept_prototypes
@@ -98,10 +98,10 @@ def test_more_rounds_than_before_can_be_asked_for(run, tmp_path):
     assert_same_run(resumed, folder)
 
 
-class Interrupting(Watch):
+class Interrupting(Callbacks):
     """Somebody presses Ctrl-C when a site has finished its second round."""
 
-    def trained(self, round, site, metrics):
+    def on_client_end(self, round, site, metrics):
         if (round, site) == (2, "Birch"):
             raise KeyboardInterrupt
 
@@ -110,7 +110,7 @@ def test_interrupted_and_resumed_equals_straight_through(run, tmp_path):
     config, folder = run
     config = replace(config, output=str(tmp_path), checkpoint_every=100)
     with pytest.raises(KeyboardInterrupt):
-        train(config, watch=Interrupting())
+        train(config, callbacks=Interrupting())
     assert [path.name for path in sorted((tmp_path / "checkpoints").glob("*.json"))] == ["round_0001.json"]
     train(config, resume=True)
     assert_same_run(tmp_path, folder)
@@ -250,7 +250,7 @@ def test_an_unseen_site_is_tested_and_never_trained_on(run):
     assert set(read_checkpoint(folder / "checkpoints").sites) == {"Alder", "Birch", "Cedar"}
 
 
-class Watching(Watch):
+class Watching(Callbacks):
     """Notes which cases are looked at, and when the last round has been evaluated."""
 
     def __init__(self, monkeypatch):
@@ -260,18 +260,18 @@ class Watching(Watch):
             CaseScorer, "_case", lambda scorer, item: self.events.append(item["case"]) or prepare(scorer, item)
         )
 
-    def evaluated(self, round, scores):
+    def on_evaluation(self, round, scores):
         self.events.append(round)
 
 
 @pytest.mark.parametrize("followed", [False, True])
 def test_test_cases_wait_for_the_end_unless_they_are_followed(tiny, monkeypatch, followed):
     config = tiny(best_on_test=followed, examples=0)
-    watch = Watching(monkeypatch)
-    folder = train(config, watch=watch)
+    callbacks = Watching(monkeypatch)
+    folder = train(config, callbacks=callbacks)
     trained = [site for site in read_sites(Path(config.sites)).values() if not site.unseen]
     tests = {item["case"] for site in trained for item in site.items("test")}
-    early = set(watch.events[: watch.events.index(2)])
+    early = set(callbacks.events[: callbacks.events.index(2)])
     assert tests & early == (tests if followed else set())
     assert (summary(folder)["best_on_test"] is not None) == followed
     assert any(row["metric"] == "test_dice" for row in what_happened(folder)) == followed

@@ -22,15 +22,15 @@ from fedbcs_monai.backends.monai import (
 )
 from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.callbacks import Callbacks
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Update
 from fedbcs_monai.federated.site import Aborted
 from fedbcs_monai.runs.checkpoint import read_checkpoint
 from fedbcs_monai.runs.setup import require_all
 from fedbcs_monai.settings import plain
 
 SITES = ("Alder", "Birch", "Cedar")
-METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
+METHODS = [name for name in methods.__all__ if name not in ("ClientContext", "Method")]
 
 
 def bundle_of(config, folder):
@@ -120,10 +120,10 @@ def test_a_question_that_comes_again_has_the_same_answer(tiny, tmp_path):
     same(answers[2]["shared"], answers[1]["shared"])
 
 
-class Aborting(Watch):
+class Aborting(Callbacks):
     """Somebody calls the training off in its second step."""
 
-    def stepped(self, site, steps):
+    def on_step_end(self, site, steps):
         if steps == 2 and not self.done:
             self.done = True
             self.client.abort()
@@ -135,8 +135,8 @@ def test_an_aborted_training_leaves_nothing_behind(tiny, tmp_path):
     config = tiny("SCAFFOLD")
     server = FederatedServer(*bundle_of(config, tmp_path))
     wanted = a_client(config, tmp_path)
-    watch = Aborting()
-    watch.client = client = a_client(config, tmp_path, watch=watch)
+    callbacks = Aborting()
+    callbacks.client = client = a_client(config, tmp_path, callbacks=callbacks)
     with pytest.raises(Aborted, match="at Alder was aborted after 2 steps"):
         client.train(asked(server))
     assert client.site.state() == {}
@@ -165,7 +165,7 @@ def test_a_platform_that_knows_weights_alone_counts_the_rounds_itself(tiny, tmp_
 
 def test_messages_come_back_as_they_went():
     broadcast = Broadcast(
-        3, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, "gradients", 1, {"A": Moment(2, 0)}, 2
+        3, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, "gradients", 1, {"A": ExchangeId(2, 0)}, 2
     )
     update = Update("Alder", 7, {"w": torch.ones(2)}, {"decoder/1": torch.zeros(1)}, {"loss": 0.5})
     assert unpack_broadcast(pack_broadcast(broadcast)) == broadcast
@@ -332,13 +332,13 @@ def test_a_client_whose_answer_was_refused_goes_on_from_before_it(states, tiny, 
     for client in (told, away):
         client.train(asked(server, 1))
     told.train(asked(server, 2))
-    refused = {"Alder": Moment(2, 0)}
+    refused = {"Alder": ExchangeId(2, 0)}
     told.evaluate(asked(server, 2, task="evaluate", refused=refused))
     told.train(asked(server, 3, refused=refused))
     away.train(asked(server, 3))
     same(told.get_weights().weights, away.get_weights().weights)
     for client in (told, away):
-        client.train(asked(server, 4, refused={"Alder": Moment(2, 0)}))
+        client.train(asked(server, 4, refused={"Alder": ExchangeId(2, 0)}))
     same(told.site.state(), away.site.state())
     same(told.get_weights().weights, away.get_weights().weights)
 

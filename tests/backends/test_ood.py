@@ -17,7 +17,7 @@ from fedbcs_monai.backends.monai import FederatedClient, FederatedServer
 from fedbcs_monai.backends.ood import add_familiarity
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State
-from fedbcs_monai.ood.file import familiarity_file, read_familiarity, write_familiarity
+from fedbcs_monai.ood.file import read_site_styles, site_styles_file, write_site_styles
 from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
@@ -36,7 +36,7 @@ def model_of(folder: Path) -> Path:
 
 
 def test_a_run_knows_the_sites_that_trained(run):
-    known = read_familiarity(model_of(run[1]))
+    known = read_site_styles(model_of(run[1]))
     assert list(known) == SITES
     covariances = {site: of_site.covariance for site, of_site in known.items()}
     assert torch.equal(covariances["Alder"], covariances["Birch"])
@@ -46,12 +46,12 @@ def test_a_run_knows_the_sites_that_trained(run):
 def test_a_finished_run_learns_the_same_bits_later(run, tmp_path):
     _, folder = run
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
-    file = familiarity_file(model_of(copy))
+    file = site_styles_file(model_of(copy))
     with pytest.raises(UserError, match="there already; make it anew with --overwrite"):
         add_familiarity(copy)
     file.unlink()
     assert add_familiarity(copy, device="cpu") == file
-    assert file.read_bytes() == familiarity_file(model_of(folder)).read_bytes()
+    assert file.read_bytes() == site_styles_file(model_of(folder)).read_bytes()
 
 
 def test_monais_interface_carries_the_same_bits(run, tmp_path):
@@ -64,42 +64,42 @@ def test_monais_interface_carries_the_same_bits(run, tmp_path):
         client = FederatedClient(tmp_path, ["config.json"])
         client.initialize({ExtraItems.CLIENT_NAME: site})
         clients.append(client)
-    known = server.familiarity(lambda exchange: [client.evaluate(exchange) for client in clients])
+    known = server.site_styles(lambda exchange: [client.evaluate(exchange) for client in clients])
     shutil.copyfile(model_of(folder), model_of(tmp_path))
-    write_familiarity(model_of(tmp_path), known)
-    assert familiarity_file(model_of(tmp_path)).read_bytes() == familiarity_file(model_of(folder)).read_bytes()
+    write_site_styles(model_of(tmp_path), known)
+    assert site_styles_file(model_of(tmp_path)).read_bytes() == site_styles_file(model_of(folder)).read_bytes()
 
 
 def test_of_other_weights_nothing_is_known(run, tmp_path):
     _, folder = run
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     write_tensors(model_of(copy), {name: 2 * tensor for name, tensor in read_tensors(model_of(copy)).items()})
-    assert read_familiarity(model_of(copy)) == {}
+    assert read_site_styles(model_of(copy)) == {}
 
 
 def test_a_damaged_file_is_named(run, tmp_path):
     copy = Path(shutil.copytree(run[1], tmp_path / "run"))
-    familiarity_file(model_of(copy)).write_bytes(b"no")
+    site_styles_file(model_of(copy)).write_bytes(b"no")
     with pytest.raises(UserError, match=r"model\.familiarity\.safetensors: damaged.*fedbcs familiarity"):
-        read_familiarity(model_of(copy))
+        read_site_styles(model_of(copy))
 
 
 def test_whoever_wants_to_tell_nothing_tells_nothing(tiny):
     folder = train(tiny(rounds=1, examples=0, ood=False))
-    assert not familiarity_file(model_of(folder)).exists()
+    assert not site_styles_file(model_of(folder)).exists()
 
 
 def test_sites_with_two_cases_tell_nothing(tiny_prostate, tmp_path):
     folder = train(replace(tiny_prostate, rounds=1, examples=0, output=str(tmp_path / "run")))
-    assert not familiarity_file(model_of(folder)).exists()
+    assert not site_styles_file(model_of(folder)).exists()
     with pytest.raises(UserError, match="no site has the 3 cases that it takes"):
         add_familiarity(folder, device="cpu")
 
 
 def test_a_network_of_ones_own_knows_ones_own_cases_only(tiny):
     folder = train(tiny(method={"_target_": "fedbcs_monai.methods.LocalOnly"}, rounds=1, examples=0))
-    assert read_familiarity(model_of(folder)) == {}
-    assert list(read_familiarity(model_of(folder), "Birch")) == ["Birch"]
+    assert read_site_styles(model_of(folder)) == {}
+    assert list(read_site_styles(model_of(folder), "Birch")) == ["Birch"]
 
 
 # What a prediction says.
@@ -129,7 +129,7 @@ def test_a_spoilt_picture_is_farther_than_the_one_it_was_made_of(run, nuclei_sit
 
 def test_the_mask_is_the_same_with_and_without(run, nuclei_sites, tmp_path):
     older = Path(shutil.copytree(run[1], tmp_path / "run"))
-    familiarity_file(model_of(older)).unlink()
+    site_styles_file(model_of(older)).unlink()
     path = next(nuclei_sites.parent.glob("Elm/images/*.png"))
     with_it, without = Predictor(run[1])(path), Predictor(older)(path)
     assert np.array_equal(with_it.mask, without.mask)
@@ -141,9 +141,9 @@ def test_the_mask_is_the_same_with_and_without(run, nuclei_sites, tmp_path):
 def test_of_several_models_the_one_least_familiar_counts(run, tmp_path):
     _, folder = run
     other = Path(shutil.copytree(folder, tmp_path / "run"))
-    known = read_familiarity(model_of(other))
+    known = read_site_styles(model_of(other))
     far = {site: of_site._replace(mean=of_site.mean + 100) for site, of_site in known.items()}
-    write_familiarity(model_of(other), far)
+    write_site_styles(model_of(other), far)
     path = next(Path(run[0].sites).parent.glob("Alder/images/*.png"))
     alone, both = (Predictor(models)(path).statistics["familiarity"] for models in (other, [folder, other]))
     assert both == alone

@@ -18,8 +18,8 @@ def plan(path, **choice):
     return read_suite(path, Path("out"), Choice(**choice))
 
 
-def names(suite):
-    return [run.name for run in suite.runs]
+def names(benchmark):
+    return [run.name for run in benchmark.runs]
 
 
 def labels(rows):
@@ -27,10 +27,10 @@ def labels(rows):
 
 
 def test_every_row_has_a_run_for_every_seed_and_the_first_of_all_come_first(tiny_suite):
-    suite = plan(tiny_suite(seeds=[3], trainings={"fedavg": {"seeds": [0, 1]}}))
-    assert names(suite) == ["nuclei_fedavg_seed0", "nuclei_fedbcs_seed3", "nuclei_fedavg_seed1"]
-    assert [run.settings.seed for run in suite.runs] == [0, 3, 1]
-    assert [run.folder for run in suite.runs] == [Path("out/runs") / name for name in names(suite)]
+    benchmark = plan(tiny_suite(seeds=[3], trainings={"fedavg": {"seeds": [0, 1]}}))
+    assert names(benchmark) == ["nuclei_fedavg_seed0", "nuclei_fedbcs_seed3", "nuclei_fedavg_seed1"]
+    assert [run.settings.seed for run in benchmark.runs] == [0, 3, 1]
+    assert [run.folder for run in benchmark.runs] == [Path("out/runs") / name for name in names(benchmark)]
 
 
 def test_every_fold_but_the_first_is_named(tiny_suite):
@@ -67,19 +67,19 @@ def test_rows_are_called_by_label_or_by_the_method(tiny_suite):
 
 
 def test_a_training_in_two_tables_is_run_once(tiny_suite):
-    suite = plan(tiny_suite(ablation=["fedavg", "fedbcs"], style=["fedavg"]))
-    assert names(suite) == ["nuclei_fedavg_seed0", "nuclei_fedbcs_seed0"]
-    assert labels(suite.tasks[0].ablation) == ["FedAvg", "FedBCS"]
+    benchmark = plan(tiny_suite(ablation=["fedavg", "fedbcs"], style=["fedavg"]))
+    assert names(benchmark) == ["nuclei_fedavg_seed0", "nuclei_fedbcs_seed0"]
+    assert labels(benchmark.tasks[0].ablation) == ["FedAvg", "FedBCS"]
 
 
 def test_a_sweep_shares_the_run_that_has_its_value_already(tiny_suite):
     about = {"fedbcs": {"overrides": {"network_def::context::width": 4, "method::tau": 0.4}}}
     sweep = {"training": "fedbcs", "key": "method::tau", "values": [0.1, 0.4]}
-    suite = plan(tiny_suite(methods=["fedbcs"], sweep=sweep, trainings=about))
-    assert names(suite) == ["nuclei_fedbcs_seed0", "nuclei_fedbcs_tau_0.1_seed0"]
-    assert labels(suite.tasks[0].sweep.rows) == ["tau 0.1", "tau 0.4"]
+    benchmark = plan(tiny_suite(methods=["fedbcs"], sweep=sweep, trainings=about))
+    assert names(benchmark) == ["nuclei_fedbcs_seed0", "nuclei_fedbcs_tau_0.1_seed0"]
+    assert labels(benchmark.tasks[0].sweep.rows) == ["tau 0.1", "tau 0.4"]
     alone = plan(tiny_suite(methods=["fedbcs"], sweep=sweep, trainings=about), parts=["sweep"])
-    assert sorted(names(alone)) == sorted(names(suite))
+    assert sorted(names(alone)) == sorted(names(benchmark))
 
 
 def test_the_command_line_does_not_set_what_a_label_says_otherwise(tiny_suite):
@@ -197,8 +197,8 @@ def test_a_mistake_on_the_command_line_is_named(tiny_suite, choice, said):
 def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sites):
     content = stacked(path, BENCHMARK_KEYS, NAMES, find_benchmark)
     sites = {"nuclei": nuclei_sites, "prostate": prostate_sites}
-    suite = read_suite(path.stem, Path("out"), Choice(sites={task: sites[task] for task in content["tasks"]}))
-    for task in suite.tasks:
+    benchmark = read_suite(path.stem, Path("out"), Choice(sites={task: sites[task] for task in content["tasks"]}))
+    for task in benchmark.tasks:
         assert len(task.methods) == len(content["methods"])
         assert labels(task.bounds) == [BOUNDS[name] for name in content["bounds"]]
         assert len(task.ablation) == len(content["ablation"])
@@ -206,7 +206,7 @@ def test_a_shipped_benchmark_plans_all_it_names(path, nuclei_sites, prostate_sit
         inside = [row for row in task.rows if row not in without]
         assert len({row.label for row in inside}) == len(inside)
         assert all(len(rows) == len(content["leave_one_out"]) for rows in task.left_out.values())
-    assert len({run.folder for run in suite.runs}) == len(suite.runs)
+    assert len({run.folder for run in benchmark.runs}) == len(benchmark.runs)
 
 
 @pytest.mark.parametrize("name", ["paper", "small"])

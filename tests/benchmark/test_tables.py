@@ -109,7 +109,7 @@ def test_table_3_counts_what_the_messages_held(row):
     assert printed(prototypes.table, "Ash", "Birch", "received", "AVG Dice") == {
         "FedBCS": ["4.00", "4.00", "6.00", "75.0"]
     }
-    assert printed(sizes.table, "network, sent", "luggage, sent", "luggage, received", "together") == {
+    assert printed(sizes.table, "network, sent", "payload, sent", "payload, received", "together") == {
         "FedAvg": ["1.0", "0.0", "0.0", "2.0"],
         "FedBCS": ["2.0", "0.5", "1.0", "5.5"],
     }

@@ -7,7 +7,7 @@ import pytest
 from fedbcs_monai import Predictor
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.bundle import write_bundle
-from fedbcs_monai.ood.file import read_familiarity
+from fedbcs_monai.ood.file import read_site_styles
 
 pytestmark = pytest.mark.slow
 
@@ -25,4 +25,4 @@ def test_a_bundle_says_of_an_image_what_its_run_says(tiny, tmp_path):
 def test_the_bundle_of_one_site_knows_that_site_alone(tiny, tmp_path):
     folder = train(tiny("FedBN", rounds=1, examples=0))
     made = write_bundle(folder, tmp_path / "bundle", site="Birch").path
-    assert list(read_familiarity(made / "models" / "model.pt")) == ["Birch"]
+    assert list(read_site_styles(made / "models" / "model.pt")) == ["Birch"]

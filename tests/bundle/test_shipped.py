@@ -15,7 +15,7 @@ from fedbcs_monai.bundle.configs import inference_config
 from fedbcs_monai.bundle.metadata import data_format, descriptions
 from fedbcs_monai.catalog import shipped
 from fedbcs_monai.config import WORKFLOW, load_config, read_config
-from fedbcs_monai.predict.intended_input import Facts
+from fedbcs_monai.predict.intended_input import IntendedInput
 from fedbcs_monai.settings import KEYS
 
 CONFIGS = shipped() / "bundle" / "configs"
@@ -53,7 +53,7 @@ def test_inference_repeats_what_training_says_and_nothing_else():
 
 def test_the_metadata_are_those_of_the_network():
     metadata = read("metadata")
-    found = data_format(settings(), network_of(read("inference")), Facts("MR", "axial"))
+    found = data_format(settings(), network_of(read("inference")), IntendedInput("MR", "axial"))
     assert metadata["network_data_format"] == found
     assert metadata.items() >= descriptions(settings()).items()
 

@@ -22,7 +22,7 @@ from fedbcs_monai.config import load_config, read_config
 from fedbcs_monai.data import NeighbouringSlicesInferer, read_sites
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict import Predictor
-from fedbcs_monai.predict.intended_input import Facts, facts_of
+from fedbcs_monai.predict.intended_input import IntendedInput, intended_input_of
 from fedbcs_monai.runs.model_io import load_trained
 from fedbcs_monai.settings import plain
 from fedbcs_monai.tensors import read_tensors, write_tensors
@@ -153,14 +153,19 @@ def test_its_metadata_are_sound_and_tell_of_the_run(made, finished, tmp_path):
 
 
 def test_it_states_of_which_images_it_is(made):
-    assert facts_of(load_trained(made, device="cpu")) == Facts("MR", "axial")
+    assert intended_input_of(load_trained(made, device="cpu")) == IntendedInput("MR", "axial")
 
 
 def test_sites_say_of_which_images_it_is_and_the_task_only_where_they_do_not(finished):
-    of_task, record = Facts("MR", "coronal"), read_record(finished, load_config(finished / "config.json"), "selected")
-    assert kind_of(record, of_task) == Facts("MR", "axial")
-    assert kind_of(record._replace(modalities=frozenset({"CT"}), planes=frozenset()), of_task) == Facts("CT", "coronal")
-    assert kind_of(record._replace(modalities=frozenset({"CT", "MR"})), of_task) == Facts("", "axial")
+    of_task, record = (
+        IntendedInput("MR", "coronal"),
+        read_record(finished, load_config(finished / "config.json"), "selected"),
+    )
+    assert kind_of(record, of_task) == IntendedInput("MR", "axial")
+    assert kind_of(record._replace(modalities=frozenset({"CT"}), planes=frozenset()), of_task) == IntendedInput(
+        "CT", "coronal"
+    )
+    assert kind_of(record._replace(modalities=frozenset({"CT", "MR"})), of_task) == IntendedInput("", "axial")
 
 
 def test_what_its_postprocessing_needs_is_among_its_packages(finished):

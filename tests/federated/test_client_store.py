@@ -2,18 +2,18 @@
 
 import torch
 
-from fedbcs_monai.federated.client_store import Moment, States
+from fedbcs_monai.federated.client_store import ClientStore, ExchangeId
 
 
 def written(folder, *moments, rounds=1, selected=0):
-    states = States(folder, rounds)
-    for moment in moments:
-        states.write(Moment(*moment), {"memory/at": torch.tensor(moment)}, selected)
+    states = ClientStore(folder, rounds)
+    for exchange_id in moments:
+        states.write(ExchangeId(*exchange_id), {"memory/at": torch.tensor(exchange_id)}, selected)
     return states
 
 
-def found(states, *moment):
-    at = states.before(Moment(*moment))
+def found(states, *exchange_id):
+    at = states.before(ExchangeId(*exchange_id))
     return None if at is None else states.read(at)["memory/at"].tolist()
 
 
@@ -25,7 +25,7 @@ def test_a_question_begins_with_the_state_before_it(tmp_path):
     states = written(tmp_path, (1, 0), (2, 0))
     assert found(states, 2, 0) == [1, 0]
     assert found(states, 3, 0) == [2, 0]
-    assert states.before(Moment(1, 0)) is None
+    assert states.before(ExchangeId(1, 0)) is None
     assert states.read(None) == {}
 
 

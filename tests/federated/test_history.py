@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from fedbcs_monai.federated.history import History, Magnitude
-from fedbcs_monai.federated.messages import Moment, State, Unreadable, Update
-from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.federated.messages import ExchangeId, State, Unreadable, Update
+from fedbcs_monai.federated.method import TensorSpec
 from fedbcs_monai.federated.server import Aggregator, aggregator_of
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.methods import SCAFFOLD, FedAvg, FedProto
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import detached
 
-LUGGAGE = {"1": Parcel((2,))}
+LUGGAGE = {"1": TensorSpec((2,))}
 
 
 def stepping(steps, size=1.0, cases=None):
@@ -32,7 +32,7 @@ def server(w=0.0, **options):
     made = Aggregator(
         FedProto(),
         State(0, {"w": torch.tensor([w])}, {}),
-        luggage=LUGGAGE,
+        payload=LUGGAGE,
         refused=lambda broadcast, site, reason: refused.append((broadcast.round, site, reason)),
         **options,
     )
@@ -105,7 +105,7 @@ def test_an_answer_that_could_not_be_read_is_refused_as_any_other():
 
     (state,) = aggregator.rounds(ask, 1)
     assert refused == [(1, "A", "its answer cannot be read (KeyError)")]
-    assert (state.weights["w"].item(), aggregator.history.refused) == (1, {"A": Moment(1, 0)})
+    assert (state.weights["w"].item(), aggregator.history.refused) == (1, {"A": ExchangeId(1, 0)})
 
 
 def test_a_resumed_history_refuses_what_the_first_did():

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from fedbcs_monai import methods
-from fedbcs_monai.backends.nvflare.wire import read_update, update_of, write_message
+from fedbcs_monai.backends.nvflare.wire import decode_update, update_of, write_message
 from fedbcs_monai.federated.messages import Broadcast, State, Update, read_or_refuse
 from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.validation import NUMBERS
 from fedbcs_monai.networks import build_segmenter
-from fedbcs_monai.ood.distance import QUESTIONS, told
+from fedbcs_monai.ood.distance import QUESTIONS, style_answer
 from fedbcs_monai.tensors import detached
 
 SITES = ("Alder", "Birch", "Cedar", "Dogwood")
@@ -170,7 +170,7 @@ class Honest:
         layers = {"context": {"width": 4}, "harmonize": {}, "norm": "batch"}
         self.network = build_segmenter("BasicUNet", 2, 1, 2, [4] * 5, **layers)
         self.method = getattr(methods, name)()
-        self.luggage = self.method.luggage(self.network)
+        self.payload = self.method.payload(self.network)
         self.start = State(0, detached(self.network.state_dict()), {})
         self.states = [self.start]
         for _ in range(2):
@@ -196,14 +196,14 @@ class Honest:
             name: tensor + 0.01 * torch.rand(tensor.shape, generator=seed) if tensor.is_floating_point() else tensor + 2
             for name, tensor in broadcast.weights.items()
         }
-        shapes = {name: [3 if n < 0 else n for n in parcel.shape] for name, parcel in self.luggage.items()}
+        shapes = {name: [3 if n < 0 else n for n in spec.shape] for name, spec in self.payload.items()}
         shared = {name: 0.5 + torch.rand(shape, generator=seed) for name, shape in shapes.items()}
         return Update(site, 5, weights, shared, {"loss": 0.5, "seconds": 1.0})
 
     def numbers(self, site, broadcast, seed):
         counts = {"train_cases": 6.0, "val_cases": 2.0, "test_cases": 3.0}
         if broadcast.task in QUESTIONS:
-            answer = told(broadcast.task, torch.rand(6, 4, generator=seed), broadcast.shared)
+            answer = style_answer(broadcast.task, torch.rand(6, 4, generator=seed), broadcast.shared)
             return Update(site, 5, {}, dict(answer.tensors), dict(answer.numbers))
         shared = {"dice": torch.rand(3, generator=seed).double()} if broadcast.task == "test" else {}
         return Update(site, 5, {}, shared, {"val_dice": 0.5} if broadcast.task == "evaluate" else counts)
@@ -225,7 +225,7 @@ def by_file(draw, folder, update, damaged):
     path = folder / "message.safetensors"
     write_message(path, update)
     path.write_bytes(damage(draw, path.read_bytes()) if damaged else path.read_bytes())
-    return read_update(path)
+    return decode_update(path)
 
 
 def by_nvflare(draw, folder, update, damaged):
@@ -247,9 +247,9 @@ def damage(draw, content):
     changed = bytearray(content)
     if draw.random() < 0.3:
         return bytes(changed[: draw.randrange(len(changed))])
-    head = draw.random() < 0.5
+    header = draw.random() < 0.5
     for _ in range(draw.randint(1, 8)):
-        changed[draw.randrange(min(len(changed), 2000) if head else len(changed))] = draw.randrange(256)
+        changed[draw.randrange(min(len(changed), 2000) if header else len(changed))] = draw.randrange(256)
     return bytes(changed)
 
 
@@ -366,6 +366,6 @@ def test_no_mutated_numbers_are_accepted_that_cannot_be_counted_with(task, feder
 
 def test_a_head_may_hold_anything():
     """What a damaged head says is no update, and no error."""
-    for head in ({}, {"site": "Alder"}, {"site": "Alder", "cases": 5}, []):
-        found = read_or_refuse("Alder", lambda head=head: update_of(head, {}))
+    for header in ({}, {"site": "Alder"}, {"site": "Alder", "cases": 5}, []):
+        found = read_or_refuse("Alder", lambda header=header: update_of(header, {}))
         assert "cannot be read" in found.reason

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fedbcs_monai.federated.client_store import States
-from fedbcs_monai.federated.messages import Broadcast, Moment
+from fedbcs_monai.federated.client_store import ClientStore
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId
 from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.site import Aborted, Site
 from fedbcs_monai.methods import FedAvg
@@ -47,7 +47,7 @@ def trained(session, *question, **more):
 
 @pytest.fixture(params=["in memory", "on disk"])
 def session(request, tmp_path):
-    store = States(tmp_path / "states", 1) if request.param == "on disk" else None
+    store = ClientStore(tmp_path / "states", 1) if request.param == "on disk" else None
     return ClientSession(FedAvg(), a_site(), store=store)
 
 
@@ -57,12 +57,14 @@ def test_every_answer_begins_where_the_last_one_ended(session):
 
 def test_a_refused_answer_is_as_if_it_had_not_been(session):
     assert [trained(session, round) for round in (1, 2)] == [-0.5, -0.75]
-    assert trained(session, 3, refused={"Alder": Moment(2, 0)}) == -0.75
-    assert trained(session, 4, refused={"Alder": Moment(2, 0)}) == -0.875  # heard before: the newer answer was accepted
+    assert trained(session, 3, refused={"Alder": ExchangeId(2, 0)}) == -0.75
+    assert (
+        trained(session, 4, refused={"Alder": ExchangeId(2, 0)}) == -0.875
+    )  # heard before: the newer answer was accepted
 
 
 def test_the_refusal_of_another_site_changes_nothing(session):
-    assert [trained(session, 1), trained(session, 2, refused={"Birch": Moment(1, 0)})] == [-0.5, -0.75]
+    assert [trained(session, 1), trained(session, 2, refused={"Birch": ExchangeId(1, 0)})] == [-0.5, -0.75]
 
 
 def test_numbers_are_asked_of_the_state_after_their_round(session):
@@ -92,17 +94,17 @@ def test_a_training_that_fails_leaves_nothing_behind(session):
 
 
 def test_an_aborted_training_leaves_nothing_behind_and_the_next_runs(session):
-    session.site.heard = lambda steps: session.site.abort()
+    session.site.on_step = lambda steps: session.site.abort()
     with pytest.raises(Aborted, match="training at Alder was aborted after 1 steps"):
         trained(session, 1)
     assert session.state() == {}
-    session.site.heard = lambda steps: None
+    session.site.on_step = lambda steps: None
     assert trained(session, 1) == -0.5
 
 
 def test_with_a_store_a_question_that_comes_again_has_the_same_answer(tmp_path):
     def new():
-        return ClientSession(FedAvg(), a_site(), store=States(tmp_path, 1))
+        return ClientSession(FedAvg(), a_site(), store=ClientStore(tmp_path, 1))
 
     session = new()
     assert [trained(session, round) for round in (1, 2, 2)] == [-0.5, -0.75, -0.75]
@@ -110,7 +112,7 @@ def test_with_a_store_a_question_that_comes_again_has_the_same_answer(tmp_path):
 
 
 def test_the_selected_round_stays_in_the_store(tmp_path):
-    session = ClientSession(FedAvg(), a_site(), store=States(tmp_path, 1))
+    session = ClientSession(FedAvg(), a_site(), store=ClientStore(tmp_path, 1))
     for round in range(1, 6):
         session.answer(Broadcast(round, {"w": torch.tensor(0.0)}, {}, selected=2 if round > 2 else 0))
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["0002_0", "0004_0", "0005_0"]

@@ -144,14 +144,14 @@ class Keeping(Method):
 
     tasks = ("train", "greet")
 
-    def finish(self, local):
-        local.memory["times"] = local.memory.get("times", torch.tensor(0)) + 1
-        return {"sent": local.network.w}
+    def client_payload(self, client):
+        client.memory["times"] = client.memory.get("times", torch.tensor(0)) + 1
+        return {"sent": client.network.w}
 
     def private(self, network):
         return {"w"}
 
-    def greet(self, local):
+    def greet(self, client):
         return {"hello": torch.ones(1)}
 
 
@@ -214,9 +214,9 @@ def test_metrics_are_means_over_steps():
 
 
 def test_progress_counts_the_steps_of_the_round():
-    heard = []
-    a_site(batches=random_batches, epochs=2, heard=heard.append).answer(FedAvg(), asked())
-    assert heard == [1, 2, 3, 4]
+    on_step = []
+    a_site(batches=random_batches, epochs=2, on_step=on_step.append).answer(FedAvg(), asked())
+    assert on_step == [1, 2, 3, 4]
 
 
 def test_what_was_received_is_let_go_with_the_answer():

@@ -7,18 +7,18 @@ import torch
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast, State, Update
-from fedbcs_monai.federated.method import Parcel
+from fedbcs_monai.federated.method import TensorSpec
 from fedbcs_monai.federated.server import Aggregator
-from fedbcs_monai.federated.validation import MOST, examined
+from fedbcs_monai.federated.validation import MAX_EXPONENT, examined
 from fedbcs_monai.methods import FedAvg
 
 WEIGHTS = {"w": torch.zeros(2), "count": torch.tensor(3)}
 ASKED = Broadcast(1, WEIGHTS, {})
 LUGGAGE = {
-    "decoder/0": Parcel((3,)),
-    "decoder/1": Parcel((3,)),
-    "rows": Parcel((-1, 3)),
-    "c": Parcel((2,), needed=True),
+    "decoder/0": TensorSpec((3,)),
+    "decoder/1": TensorSpec((3,)),
+    "rows": TensorSpec((-1, 3)),
+    "c": TensorSpec((2,), needed=True),
 }
 SHARED = {"decoder/1": torch.ones(3), "c": torch.ones(2)}
 GOOD = Update("Alder", 5, {"w": torch.ones(2), "count": torch.tensor(4)}, SHARED, {"loss": 0.5})
@@ -33,7 +33,7 @@ def shared(name, tensor):
 
 
 def objected(asked=ASKED, **change):
-    return reason(asked, replace(GOOD, **change), luggage=LUGGAGE)
+    return reason(asked, replace(GOOD, **change), payload=LUGGAGE)
 
 
 def reason(*args, **options):
@@ -82,7 +82,10 @@ def reason(*args, **options):
         ({"shared": {}}, "1 shared tensors are missing or unknown: c"),
         ({"shared": shared("rows", torch.ones(2, 4))}, r"rows is \(2, 4\) float32, not \(n, 3\) float32"),
         ({"shared": shared("rows", torch.ones(0, 3))}, r"rows is \(0, 3\) float32, not \(n, 3\) float32"),
-        ({"shared": shared("rows", torch.ones(MOST, 3))}, "it shares 3,145,733 numbers, and 1,048,576 may come"),
+        (
+            {"shared": shared("rows", torch.ones(MAX_EXPONENT, 3))},
+            "it shares 3,145,733 numbers, and 1,048,576 may come",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_update_is_said(change, said):

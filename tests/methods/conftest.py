@@ -13,7 +13,7 @@ from fedbcs_monai.federated.compute import Compute
 from fedbcs_monai.federated.messages import Broadcast, State, Update
 from fedbcs_monai.federated.server import aggregator_of
 from fedbcs_monai.federated.site import Site
-from fedbcs_monai.methods import Local
+from fedbcs_monai.methods import ClientContext
 from fedbcs_monai.networks import Features, Segmenter, build_segmenter
 from fedbcs_monai.tensors import detached
 
@@ -56,15 +56,15 @@ def pixels():
 
 @pytest.fixture(scope="session")
 def begun():
-    """A round at a site, after `begin`. Its criterion is 0, so that the loss is what the method adds."""
+    """A round at a site, after `on_round_start`. Its criterion is 0, so that the loss is what the method adds."""
 
     def begin(method, network, shared=None, batches=(), round=2, epochs=1, site="Alder", criterion=None, lr=0.0):
         optimizer = torch.optim.SGD(network.parameters(), lr=lr)
         criterion = criterion or (lambda logits, label: 0 * logits.sum())
         broadcast = Broadcast(round, {}, shared or {})
-        local = Local(network, optimizer, criterion, lambda epoch: batches, epochs, broadcast, site=site)
-        method.begin(local)
-        return local
+        client = ClientContext(network, optimizer, criterion, lambda epoch: batches, epochs, broadcast, site=site)
+        method.on_round_start(client)
+        return client
 
     return begin
 

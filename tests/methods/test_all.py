@@ -11,7 +11,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.methods import Method
 from fedbcs_monai.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
-METHODS = sorted(set(methods.__all__) - {"Local", "Method"})
+METHODS = sorted(set(methods.__all__) - {"ClientContext", "Method"})
 WAYS = {
     "2-D": {},
     "3-D": {"dims": 3},
@@ -101,12 +101,12 @@ def test_what_is_private_is_not_sent_and_the_rest_is(name, straight):
 
 def test_what_is_sent_besides_the_weights_has_been_announced(name, straight):
     done, sites = straight
-    luggage = made(name).luggage(sites[0].network)
-    needed = {path for path, parcel in luggage.items() if parcel.needed}
+    payload = made(name).payload(sites[0].network)
+    needed = {path for path, spec in payload.items() if spec.needed}
     for update in done.updates:
-        assert needed <= update.shared.keys() <= luggage.keys()
+        assert needed <= update.shared.keys() <= payload.keys()
         shapes = {path: tuple(tensor.shape) for path, tensor in update.shared.items()}
-        wanted = {path: luggage[path].shape for path in shapes}
+        wanted = {path: payload[path].shape for path in shapes}
         assert all(len(shape) == len(wanted[path]) for path, shape in shapes.items())
         assert all(
             have == want for path in shapes for have, want in zip(shapes[path], wanted[path], strict=True) if want != -1

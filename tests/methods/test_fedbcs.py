@@ -16,7 +16,7 @@ from fedbcs_monai.backends.local import ask_in_process, sessions_of
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast, State, Update
 from fedbcs_monai.federated.server import aggregator_of
-from fedbcs_monai.methods import FedBCS, Local
+from fedbcs_monai.methods import ClientContext, FedBCS
 from fedbcs_monai.networks import Features
 from fedbcs_monai.networks.fusion import Fusions
 from fedbcs_monai.runs.setup import set_up
@@ -97,17 +97,19 @@ def published(**fields):
 
 
 def begun(method, network, shared=None, round=2, batches=(), epochs=1, criterion=cross_entropy, lr=0.0):
-    """A round at a site, after `begin`."""
+    """A round at a site, after `on_round_start`."""
     optimizer = torch.optim.SGD(network.parameters(), lr=lr)
-    local = Local(network, optimizer, criterion, lambda epoch: batches, epochs, Broadcast(round, {}, shared or {}))
-    method.begin(local)
-    return local
+    client = ClientContext(
+        network, optimizer, criterion, lambda epoch: batches, epochs, Broadcast(round, {}, shared or {})
+    )
+    method.on_round_start(client)
+    return client
 
 
 def published_losses(method, network, shared):
-    local = begun(method, network, shared, criterion=dice_ce())
+    client = begun(method, network, shared, criterion=dice_ce())
     batches = [{"image": torch.tensor(at), "label": vector("in_labels")[list(at)]} for at in BATCHES]
-    return local, torch.stack([method.loss(local, batch) for batch in batches])
+    return client, torch.stack([method.loss(client, batch) for batch in batches])
 
 
 def published_prototypes():
@@ -129,8 +131,8 @@ def prototypes(**classes):
 def pull(method, batch, shared, round=2):
     """The loss of a batch without its segmentation part."""
     network = OneLevel(batch["image"].shape[1])
-    local = begun(method, network, shared, round)
-    return float(method.loss(local, batch).detach() - cross_entropy(batch["image"], batch["label"]))
+    client = begun(method, network, shared, round)
+    return float(method.loss(client, batch).detach() - cross_entropy(batch["image"], batch["label"]))
 
 
 # The published code's numbers.
@@ -159,9 +161,9 @@ def test_the_exact_contrast_agrees_where_the_published_one_does_not_saturate():
 
 def test_prototypes_are_those_of_the_published_code():
     method = FedBCS(prototype_mean="batches")
-    local, losses = published_losses(method, Published(), {})
+    client, losses = published_losses(method, Published(), {})
     close(losses.detach().double(), "out_loss_round0")
-    sent = method.finish(local)
+    sent = method.client_payload(client)
     for c in (0, 1):
         close(sent[f"encoder/{c}"], f"out_proto_0_{c}")
         close(reordered(sent[f"decoder/{c}"]), f"out_proto_1_{c}")
@@ -169,7 +171,7 @@ def test_prototypes_are_those_of_the_published_code():
 
 def test_prototypes_of_the_deepest_level_alone_are_those_of_the_published_code():
     method = FedBCS(prototype_mean="batches")
-    sent = method.finish(published_losses(method, Published(levels=(4,)), {})[0])
+    sent = method.client_payload(published_losses(method, Published(levels=(4,)), {})[0])
     for c in (0, 1):
         close(sent[f"encoder/{c}"], f"out_layer3_proto_0_{c}")
         close(sent[f"decoder/{c}"], f"out_layer3_proto_1_{c}")
@@ -218,10 +220,10 @@ def test_weight_multiplies_the_prototype_loss():
 @pytest.mark.parametrize("anchors", ["foreground", "all"])
 def test_a_class_alone_has_consistency_and_no_contrast(anchors):
     method = FedBCS(anchors=anchors)
-    local = begun(method, OneLevel(), prototypes(c1=[[0, 1]]))
-    method.loss(local, WORKED)
-    assert "contrast" not in local.terms
-    assert float(local.terms["consistency"]) == pytest.approx(0.2)  # the mean of both streams
+    client = begun(method, OneLevel(), prototypes(c1=[[0, 1]]))
+    method.loss(client, WORKED)
+    assert "contrast" not in client.terms
+    assert float(client.terms["consistency"]) == pytest.approx(0.2)  # the mean of both streams
 
 
 @pytest.mark.parametrize("anchors_per_class", [0, 3])

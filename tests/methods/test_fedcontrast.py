@@ -51,18 +51,18 @@ def test_a_site_leaves_out_its_own(begun, mirror, pixels):
     own = {"Alder/0": torch.randn(4, 2), "Alder/1": torch.randn(5, 2)}
     at_alder, others = (method.loss(begun(method, mirror(), bank), batch).item() for bank in ({**own, **BANK}, BANK))
     assert at_alder == others > 0
-    local = begun(method, mirror(), BANK, site="North/East")  # a name may hold a slash
-    assert method.loss(local, batch).item() == 0
-    assert "inter" not in local.terms
+    client = begun(method, mirror(), BANK, site="North/East")  # a name may hold a slash
+    assert method.loss(client, batch).item() == 0
+    assert "inter" not in client.terms
 
 
 def test_in_the_first_round_there_is_only_the_contrast_within(begun, mirror, pixels):
     method = FedContrast(window=1)
-    local = begun(method, mirror(), round=1)
-    loss = method.loss(local, pixels([[1, 0], [1, 0.1], [0, 1]], [0, 0, 1])).item()
-    assert loss == pytest.approx(local.terms["intra"].item())
+    client = begun(method, mirror(), round=1)
+    loss = method.loss(client, pixels([[1, 0], [1, 0.1], [0, 1]], [0, 0, 1])).item()
+    assert loss == pytest.approx(client.terms["intra"].item())
     assert loss > 0
-    assert "inter" not in local.terms
+    assert "inter" not in client.terms
 
 
 def test_a_network_of_one_weight_pays_for_pixels_and_means_of_classes(begun, mirror, pixels):
@@ -79,8 +79,8 @@ def test_a_network_of_one_weight_pays_for_pixels_and_means_of_classes(begun, mir
         pull(near, far, far),
     ]
     foreground = pull(1, 0, 0.8, far)
-    local = begun(method, mirror(), round=1)
-    loss = method.loss(local, pixels([[1, 0], [0.6, 0.8], [0, 2]], [0, 0, 1])).item()
+    client = begun(method, mirror(), round=1)
+    loss = method.loss(client, pixels([[1, 0], [0.6, 0.8], [0, 2]], [0, 0, 1])).item()
     assert loss == pytest.approx((sum(background) / 3 + foreground) / 2, abs=1e-6)
 
 
@@ -88,9 +88,9 @@ def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses, sent = [], []
     for dims in (2, 3):
         batch = pixels([[1, 0], [1, 0.1], [0, 1]], [0, 0, 1], dims)
-        local = begun(FedContrast(window=1), mirror(dims=dims), BANK, [batch])
-        losses.append(FedContrast(window=1).loss(local, batch).item())
-        sent.append({c: rows.tolist() for c, rows in FedContrast(window=1).train(local).items()})
+        client = begun(FedContrast(window=1), mirror(dims=dims), BANK, [batch])
+        losses.append(FedContrast(window=1).loss(client, batch).item())
+        sent.append({c: rows.tolist() for c, rows in FedContrast(window=1).train(client).items()})
     assert losses[0] == losses[1] > 0
     assert sent[0] == sent[1]
 
@@ -125,7 +125,7 @@ def test_a_class_that_a_site_lacks_is_absent_from_its_message(begun, mirror, pix
 
 def test_the_server_relays_under_the_sites_names():
     updates = [Update(site, 1, {}, {"0": torch.full((4, 2), n)}) for n, site in enumerate(("Alder", "Birch"))]
-    shared = FedContrast().share(State(1, {}, {"Cedar/0": torch.ones(1, 2)}), updates)
+    shared = FedContrast().aggregate_payload(State(1, {}, {"Cedar/0": torch.ones(1, 2)}), updates)
     assert {name: rows[0].tolist() for name, rows in shared.items()} == {"Alder/0": [0, 0], "Birch/0": [1, 1]}
 
 

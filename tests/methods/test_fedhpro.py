@@ -31,7 +31,7 @@ def sent(begun, mirror, pixels, z):
         network.last.bias.copy_(z["in_b"])
     method = FedHPro()
     rounds = [begun(method, network, batches=[pixels(z[name], z["in_y"])]) for name in ("in_f", "in_f2")]
-    return [method.finish(local) for local in rounds]
+    return [method.client_payload(client) for client in rounds]
 
 
 # The published code's numbers.
@@ -54,7 +54,7 @@ def test_points_learnt_by_the_layers_gradient_are_those_of_the_published_code(se
     weights = {"last.weight": z["in_W"][:, :, None, None], "last.bias": z["in_b"]}
     start = {"0": z["in_meta0"][:10], "1": z["in_meta0"][10:]}
     updates = [Update(str(m), 1, {}, gradients) for m, gradients in enumerate(sent)]
-    shared = FedHPro(points=10, steps=100).share(State(1, weights, start), updates)
+    shared = FedHPro(points=10, steps=100).aggregate_payload(State(1, weights, start), updates)
     close(torch.cat([shared["0"], shared["1"]]), z["out_meta_hp"])
 
 
@@ -89,7 +89,7 @@ def test_gradients_are_taken_at_the_received_network_which_stays_as_it_is(begun,
     network = build_segmenter(in_channels=1, features=(8, 8, 8, 8, 8), norm="batch")
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     batch = {"image": torch.randn(2, 1, 32, 32), "label": torch.randint(2, (2, 1, 32, 32))}
-    local = begun(FedHPro(), network, batches=[batch])
+    client = begun(FedHPro(), network, batches=[batch])
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
     network.eval()
@@ -98,7 +98,7 @@ def test_gradients_are_taken_at_the_received_network_which_stays_as_it_is(begun,
         wanted = torch.autograd.grad(
             loss[batch["label"][:, 0] == c].mean(), network.backbone.final_conv.bias, retain_graph=True
         )
-        torch.testing.assert_close(local.scratch["gradients"][f"{c}/backbone.final_conv.bias"], *wanted)
+        torch.testing.assert_close(client.scratch["gradients"][f"{c}/backbone.final_conv.bias"], *wanted)
 
 
 # Two classes.
@@ -180,14 +180,14 @@ def test_without_hyper_prototypes_nothing_is_added(begun, mirror, pixels):
 
 
 def test_a_network_of_one_weight_pays_for_both_and_sends_its_gradients(begun, mirror, pixels):
-    local = begun(FedHPro(tau=1), mirror(), SHARED, [batch := pixels([[2, 0], [0, 2]], [0, 1])])
+    client = begun(FedHPro(tau=1), mirror(), SHARED, [batch := pixels([[2, 0], [0, 2]], [0, 1])])
     margin = math.sqrt(2)  # the class means point along the axes
     separation = [math.log(1 + math.exp(other + margin - own)) for own, other in ((0.8, 0), (1, 0.4))]
     uniformity = ((1 - 2 / math.sqrt(5)) ** 2 + 1 / 5) / 4  # (1, 0) from (2, 1) / sqrt(5); the other is 0
-    loss = FedHPro(tau=1).loss(local, batch).item()
+    loss = FedHPro(tau=1).loss(client, batch).item()
     assert loss == pytest.approx(sum(separation) / 2 + uniformity / 2, abs=1e-6)
     wrong = 1 / (1 + math.exp(2))  # probability of the class that a pixel is not
-    sent = FedHPro().finish(local)
+    sent = FedHPro().client_payload(client)
     torch.testing.assert_close(sent["0/last.weight"].flatten(1), torch.tensor([[-2 * wrong, 0], [2 * wrong, 0]]))
     torch.testing.assert_close(sent["1/last.weight"].flatten(1), torch.tensor([[0, 2 * wrong], [0, -2 * wrong]]))
     torch.testing.assert_close(sent["0/last.bias"], torch.tensor([-wrong, wrong]))
@@ -197,9 +197,9 @@ def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses, sent = [], []
     for dims in (2, 3):
         batch = pixels([[2, 0], [1, 2]], [0, 1], dims)
-        local = begun(FedHPro(), mirror(dims=dims), SHARED, [batch])
-        losses.append(FedHPro().loss(local, batch).item())
-        sent.append({name: gradient.tolist() for name, gradient in FedHPro().finish(local).items()})
+        client = begun(FedHPro(), mirror(dims=dims), SHARED, [batch])
+        losses.append(FedHPro().loss(client, batch).item())
+        sent.append({name: gradient.tolist() for name, gradient in FedHPro().client_payload(client).items()})
     assert losses[0] == losses[1] > 0
     assert sent[0] == sent[1]
 
@@ -226,16 +226,20 @@ def test_sites_that_have_a_class_are_averaged_and_other_classes_stay():
     a, b = [[-1.0, 0.5], [1.0, -0.5]], [[-0.5, 1.0], [0.5, -1.0]]
     middle = [[-0.75, 0.75], [0.75, -0.75]]
     kept = torch.ones(5, 2)
-    both = FedHPro().share(a_state({"1": kept}), [an_update("A", c0=a), an_update("B", c0=b), an_update("C")])
-    one = FedHPro().share(a_state(), [an_update("A", c0=middle)])
+    both = FedHPro().aggregate_payload(
+        a_state({"1": kept}), [an_update("A", c0=a), an_update("B", c0=b), an_update("C")]
+    )
+    one = FedHPro().aggregate_payload(a_state(), [an_update("A", c0=middle)])
     assert torch.equal(both["0"], one["0"])
     assert torch.equal(both["1"], kept)
 
 
 def test_they_go_on_from_where_they_were():
     update = an_update("A", c0=[[-1.0, 0.5], [1.0, -0.5]])
-    once = FedHPro(steps=20).share(a_state(), [update])
-    twice = FedHPro(steps=10).share(a_state(FedHPro(steps=10).share(a_state(), [update])), [update])
+    once = FedHPro(steps=20).aggregate_payload(a_state(), [update])
+    twice = FedHPro(steps=10).aggregate_payload(
+        a_state(FedHPro(steps=10).aggregate_payload(a_state(), [update])), [update]
+    )
     torch.testing.assert_close(once, twice)
     assert not torch.equal(once["0"], first_points(0, 5, 2))
 

@@ -21,10 +21,10 @@ def z(vectors):
 def terms_of(begun, mirror, batch, shared, **options):
     """Both terms, and the gradient of their sum to the features, (N, D)."""
     method = FedPLVM(average="anchors", anchors_per_class=0, **options)
-    local = begun(method, mirror(2, batch["image"].shape[1]), shared)
+    client = begun(method, mirror(2, batch["image"].shape[1]), shared)
     batch["image"].requires_grad_()
-    method.loss(local, batch).backward()
-    return local.terms["contrast"], local.terms["correction"], batch["image"].grad[0, :, 0].T
+    method.loss(client, batch).backward()
+    return client.terms["contrast"], client.terms["correction"], batch["image"].grad[0, :, 0].T
 
 
 # The published code's numbers.
@@ -72,7 +72,7 @@ def test_a_site_clusters_as_the_published_code_does(same_rows, z, site):
 
 def test_the_server_clusters_as_the_published_code_does(same_rows, close, z):
     updates = [Update(str(m), 1, {}, {str(c): z[f"out_local_{m}_{c}"] for c in (0, 1)}) for m in range(4)]
-    shared = FedPLVM().share(State(1, {}, {}), updates)
+    shared = FedPLVM().aggregate_payload(State(1, {}, {}), updates)
     for c in (0, 1):
         same_rows(shared[str(c)], z[f"out_global_{c}"])
         close(read_prototypes(shared).means[c], z[f"out_gavg_{c}"])
@@ -110,8 +110,8 @@ def test_without_prototypes_nothing_is_added(begun, mirror, pixels):
 def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses = []
     for dims in (2, 3):
-        local = begun(FedPLVM(), mirror(dims=dims), SHARED)
-        losses.append(FedPLVM().loss(local, pixels([[2, 0], [0, 1]], [0, 1], dims)).item())
+        client = begun(FedPLVM(), mirror(dims=dims), SHARED)
+        losses.append(FedPLVM().loss(client, pixels([[2, 0], [0, 1]], [0, 1], dims)).item())
     assert losses[0] == losses[1] > 0
 
 
@@ -147,7 +147,7 @@ def test_weight_0_is_fedavg_bit_for_bit_and_sends_nothing(hospitals, run, same):
 
 
 def test_how_many_vectors_are_sent_depends_on_the_data(hospitals, run):
-    done = run(FedPLVM(tap="penultimate", pixels_per_class=100), hospitals(), 2)
+    done = run(FedPLVM(feature_layer="penultimate", pixels_per_class=100), hospitals(), 2)
     counts = [prototypes(update.shared) for update in done.updates]
     assert len(set(counts)) > 1
     assert min(counts) >= 2 * 2  # two classes, two batches

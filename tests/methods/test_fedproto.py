@@ -35,8 +35,8 @@ def test_loss_and_gradient_are_those_of_the_published_code(begun, mirror, pixels
 
 
 def test_prototypes_are_those_of_the_published_code(begun, mirror, pixels, close, z):
-    local = begun(FedProto(), mirror(3, 12), batches=[pixels(z["in_f"], z["in_y"])])
-    sent = FedProto().train(local)
+    client = begun(FedProto(), mirror(3, 12), batches=[pixels(z["in_f"], z["in_y"])])
+    sent = FedProto().train(client)
     for c in (0, 1, 2):
         close(sent[str(c)], z[f"out_local{c}"])
 
@@ -44,7 +44,7 @@ def test_prototypes_are_those_of_the_published_code(begun, mirror, pixels, close
 def test_the_server_averages_as_the_published_code_does(close, z):
     sent = [{str(c): z[f"in_srv_{m}_{c}"] for c in range(3) if f"in_srv_{m}_{c}" in z} for m in range(3)]
     updates = [Update(str(m), m + 1, {}, prototypes) for m, prototypes in enumerate(sent)]
-    shared = FedProto().share(State(1, {}, {}), updates)
+    shared = FedProto().aggregate_payload(State(1, {}, {}), updates)
     for c in (0, 1, 2):
         close(shared[str(c)][0], z[f"out_srv_{c}"])
 
@@ -70,9 +70,9 @@ def test_a_class_without_a_prototype_adds_nothing_and_counts(begun, mirror, pixe
 def test_without_prototypes_the_loss_is_that_of_the_segmentation(begun, mirror, pixels):
     batch = pixels([[2, 0], [4, 0]], [0, 1])
     criterion = lambda logits, label: logits.sum()  # noqa: E731
-    local = begun(FedProto(), mirror(), {}, round=1, criterion=criterion)
-    assert FedProto().loss(local, batch).item() == 6
-    assert "consistency" not in local.terms
+    client = begun(FedProto(), mirror(), {}, round=1, criterion=criterion)
+    assert FedProto().loss(client, batch).item() == 6
+    assert "consistency" not in client.terms
 
 
 def test_class_means_of_images_can_be_pulled(begun, mirror, pixels):
@@ -84,9 +84,9 @@ def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses, sent = [], []
     for dims in (2, 3):
         batch = pixels([[2, 0], [0, 2], [4, 0]], [0, 0, 1], dims)
-        local = begun(FedProto(), mirror(dims=dims), AT_ORIGIN, [batch])
-        losses.append(FedProto().loss(local, batch).item())
-        sent.append({c: mean.tolist() for c, mean in FedProto().train(local).items()})
+        client = begun(FedProto(), mirror(dims=dims), AT_ORIGIN, [batch])
+        losses.append(FedProto().loss(client, batch).item())
+        sent.append({c: mean.tolist() for c, mean in FedProto().train(client).items()})
     assert losses == [5, 5]
     assert sent[0] == sent[1] == {"0": [1, 1], "1": [4, 0]}
 
@@ -96,8 +96,8 @@ def test_volumes_are_as_pictures(begun, mirror, pixels):
 
 def test_prototypes_are_means_over_all_pixels_of_the_last_epoch(begun, mirror, pixels):
     batches = [pixels([[8, 0]], [1]), pixels([[4, 0], [4, 0], [4, 0]], [1, 1, 1])]
-    local = begun(FedProto(), mirror(), batches=batches, epochs=2)
-    assert {c: mean.tolist() for c, mean in FedProto().train(local).items()} == {"1": [5, 0]}
+    client = begun(FedProto(), mirror(), batches=batches, epochs=2)
+    assert {c: mean.tolist() for c, mean in FedProto().train(client).items()} == {"1": [5, 0]}
 
 
 def test_running_prototypes_are_of_the_training_passes_and_fresh_ones_of_the_trained_network(begun, mirror, pixels):
@@ -108,8 +108,8 @@ def test_running_prototypes_are_of_the_training_passes_and_fresh_ones_of_the_tra
         method, batch = FedProto(prototype_pass=way), pixels([[1, 0], [1, 0]], [0, 1])
         network = mirror()
         network.last.requires_grad_(False)
-        local = begun(method, network, batches=[batch], epochs=2, criterion=criterion, lr=0.25)
-        scales[way] = float(method.train(local)["1"][0])
+        client = begun(method, network, batches=[batch], epochs=2, criterion=criterion, lr=0.25)
+        scales[way] = float(method.train(client)["1"][0])
         assert network.training
     assert scales == {"running": 0.75, "fresh": 0.5}
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.methods import FedAvg, FedProx, Local
+from fedbcs_monai.methods import ClientContext, FedAvg, FedProx
 
 
 @pytest.mark.parametrize("mu", [0.0, 0.01, 1.0])
@@ -15,7 +15,7 @@ def test_a_step_is_that_of_the_published_code(vectors, close, mu):
     network = nn.Linear(5, 3)
     network.load_state_dict({"weight": given["in_W"], "bias": given["in_b"]})
     lr, momentum, decay = (float(given[f"in_{name}"]) for name in ("lr", "momentum", "wd"))
-    local = Local(
+    client = ClientContext(
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr, momentum, weight_decay=decay),
         criterion=nn.functional.cross_entropy,
@@ -24,9 +24,9 @@ def test_a_step_is_that_of_the_published_code(vectors, close, mu):
         received=Broadcast(1, {"weight": given["in_Wg"], "bias": given["in_bg"]}, {}),
     )
     method = FedProx(mu=mu)
-    method.begin(local)
-    method.step(local, {"image": given["in_x"], "label": given["in_y"]})
-    close(local.terms["loss"], given[f"out_moon_mu{mu}_loss"])
+    method.on_round_start(client)
+    method.step(client, {"image": given["in_x"], "label": given["in_y"]})
+    close(client.terms["loss"], given[f"out_moon_mu{mu}_loss"])
     close(network.weight.detach(), given[f"out_moon_mu{mu}_W"])
     close(network.bias.detach(), given[f"out_moon_mu{mu}_b"])
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.methods import FedAvg, FedUV, Local
+from fedbcs_monai.methods import ClientContext, FedAvg, FedUV
 from fedbcs_monai.networks import Features
 
 
@@ -28,10 +28,12 @@ def regularized(method, network, label=None):
     """The loss without its segmentation part, its terms, and the gradients of logits and features."""
     label = torch.zeros(len(network.logits), 1, 1, dtype=torch.long) if label is None else label
     nothing = lambda logits, label: logits.sum() * 0  # noqa: E731
-    local = Local(network, torch.optim.SGD(network.parameters(), 1), nothing, lambda epoch: [], 1, Broadcast(1, {}, {}))
-    loss = method.loss(local, {"image": label, "label": label})
+    client = ClientContext(
+        network, torch.optim.SGD(network.parameters(), 1), nothing, lambda epoch: [], 1, Broadcast(1, {}, {})
+    )
+    loss = method.loss(client, {"image": label, "label": label})
     loss.backward()
-    terms = {name: float(term) for name, term in local.terms.items()}
+    terms = {name: float(term) for name, term in client.terms.items()}
     return float(loss.detach()), terms, network.logits.grad, network.feature.grad
 
 
@@ -102,7 +104,8 @@ def test_pixels_are_drawn_from_all_images_of_a_batch():
 def test_both_weights_0_are_fedavg_bit_for_bit(hospitals, run, same):
     without = FedUV(variance=0, uniformity=0)
     plain, none, both = (
-        run(method, hospitals(), 2) for method in (FedAvg(), without, FedUV(tap="penultimate", points="pixels"))
+        run(method, hospitals(), 2)
+        for method in (FedAvg(), without, FedUV(feature_layer="penultimate", points="pixels"))
     )
     assert same(plain.weights, none.weights)
     assert not same(plain.weights, both.weights)

@@ -29,8 +29,8 @@ def test_loss_and_gradient_are_those_of_the_published_code(begun, mirror, pixels
     method = FPL(tau=tau, average="anchors", anchors_per_class=0)
     batch = pixels(z["in_f"], z["in_y"])
     batch["image"].requires_grad_()
-    local = begun(method, mirror(2, 16), {"0": z["in_P0"], "1": z["in_P1"]})
-    loss = method.loss(local, batch)
+    client = begun(method, mirror(2, 16), {"0": z["in_P0"], "1": z["in_P1"]})
+    loss = method.loss(client, batch)
     loss.backward()
     close((loss.detach() + F.cross_entropy(z["in_logits"], z["in_y"])).double(), z[f"out_tau{tau}_total"])
     close(batch["image"].grad[0, :, 0].T, z[f"out_tau{tau}_gf"])
@@ -51,7 +51,7 @@ def test_prototypes_are_those_of_the_published_code(begun, mirror, pixels, close
 
 def test_the_server_clusters_as_the_published_code_does(same_rows, z):
     updates = [Update(str(m), 1, {}, {str(c): z[f"in_srv_{m}_{c}"] for c in (0, 1)}) for m in range(9)]
-    shared = FPL().share(State(1, {}, {}), updates)
+    shared = FPL().aggregate_payload(State(1, {}, {}), updates)
     for c in (0, 1):
         same_rows(shared[str(c)], z[f"out_srv_{c}"])
 
@@ -77,10 +77,10 @@ def test_contrast_and_consistency_are_averaged_over_classes_or_anchors(begun, mi
 
 
 def test_one_class_alone_is_not_contrasted(begun, mirror, pixels):
-    local = begun(FPL(), mirror(), {"1": AXES["1"]})
-    loss = FPL().loss(local, pixels(FEATURES, [0, 1]))
+    client = begun(FPL(), mirror(), {"1": AXES["1"]})
+    loss = FPL().loss(client, pixels(FEATURES, [0, 1]))
     assert loss.item() == pytest.approx((0.6**2 + 0.2**2) / 2 / 2)  # the background adds nothing and counts
-    assert local.terms["contrast"] == 0
+    assert client.terms["contrast"] == 0
 
 
 def test_the_mean_of_the_clusters_counts_each_the_same(begun, mirror, pixels):
@@ -110,8 +110,8 @@ def test_a_temperature_at_which_exponentials_overflow_is_no_trouble(begun, mirro
 def test_volumes_are_as_pictures(begun, mirror, pixels):
     losses = []
     for dims in (2, 3):
-        local = begun(FPL(), mirror(dims=dims), AXES)
-        losses.append(FPL().loss(local, pixels(FEATURES, [0, 1], dims)).item())
+        client = begun(FPL(), mirror(dims=dims), AXES)
+        losses.append(FPL().loss(client, pixels(FEATURES, [0, 1], dims)).item())
     assert losses[0] == losses[1] > 0
 
 
@@ -127,8 +127,8 @@ def test_fresh_prototypes_are_of_the_trained_network(begun, mirror, pixels):
     criterion = lambda logits, label: logits[:, 0].mean()  # noqa: E731
     method, network = FPL(prototype_pass="fresh"), mirror()
     network.last.requires_grad_(False)
-    local = begun(method, network, batches=[pixels([[1, 0], [1, 0]], [0, 1])], criterion=criterion, lr=0.25)
-    assert {c: mean.tolist() for c, mean in method.train(local).items()} == {"0": [0.75, 0], "1": [0.75, 0]}
+    client = begun(method, network, batches=[pixels([[1, 0], [1, 0]], [0, 1])], criterion=criterion, lr=0.25)
+    assert {c: mean.tolist() for c, mean in method.train(client).items()} == {"0": [0.75, 0], "1": [0.75, 0]}
 
 
 # A whole federation.

@@ -6,7 +6,7 @@ from torch import nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast
-from fedbcs_monai.methods import FedAvg, HarmoFL, Local
+from fedbcs_monai.methods import ClientContext, FedAvg, HarmoFL
 
 OPTIMIZERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=1e-4),
@@ -40,10 +40,10 @@ def descent(vectors):
         network = Point(given["in_w0"])
         scaler = scaler or torch.amp.GradScaler(enabled=False)
         made = OPTIMIZERS[optimizer](network.parameters())
-        local = Local(network, made, quadratic, lambda epoch: [], 1, Broadcast(1, {}, {}), scaler=scaler)
+        client = ClientContext(network, made, quadratic, lambda epoch: [], 1, Broadcast(1, {}, {}), scaler=scaler)
         path = [network.w.detach().clone()]
         for _ in range(count):
-            HarmoFL().step(local, {"image": torch.zeros(1), "label": torch.zeros(1)})
+            HarmoFL().step(client, {"image": torch.zeros(1), "label": torch.zeros(1)})
             path.append(network.w.detach().clone())
         return torch.stack(path)
 

@@ -52,8 +52,8 @@ def test_frozen_passes_leave_mode_and_running_statistics_alone(hospitals, run):
 
 
 @pytest.mark.parametrize("tap", ["bottleneck", "penultimate"])
-def test_both_taps_train(hospitals, run, tap):
-    terms = run(MOON(tap=tap), hospitals(), 2).metric("contrast")
+def test_both_taps_train(hospitals, run, feature_layer):
+    terms = run(MOON(feature_layer=feature_layer), hospitals(), 2).metric("contrast")
     assert len(terms) == 3
     assert all(0 < term < math.log(1 + math.exp(4)) for term in terms)
 

@@ -69,9 +69,9 @@ def test_momentum_does_not_overrate_the_gradient(one_weight, run):
 
 def test_a_step_that_overflows_counts_as_a_gradient_of_0(begun):
     method, network = SCAFFOLD(), nn.Linear(1, 1, bias=False)
-    local = begun(method, network)
+    client = begun(method, network)
     for gradient in (torch.inf, 4.0):
         network.weight.grad = torch.full((1, 1), gradient)
-        method.correct(local)
-        local.steps += 1
-    assert method.finish(local)["control/weight"].item() == 2
+        method.modify_gradients(client)
+        client.steps += 1
+    assert method.client_payload(client)["control/weight"].item() == 2

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.networks.frequency import StyleRecalibration
-from fedbcs_monai.networks.segmenter import Level, Segmenter, features_under, pooled, tap
+from fedbcs_monai.networks.segmenter import Level, Segmenter, feature_layer, features_under, pooled
 
 
 class TwoLevels(nn.Module):
@@ -90,8 +90,8 @@ def test_the_bottleneck_is_the_deepest_encoder_level_unless_another_is_named():
 def test_taps_are_the_deepest_map_and_the_one_before_the_last_layer():
     network = segmenter().eval()
     features = network.features(image())
-    assert torch.equal(tap(features, "bottleneck"), features.bottleneck)
-    assert torch.equal(network.backbone.head(tap(features, "penultimate")), features.logits)
+    assert torch.equal(feature_layer(features, "bottleneck"), features.bottleneck)
+    assert torch.equal(network.backbone.head(feature_layer(features, "penultimate")), features.logits)
     assert torch.equal(pooled(features, "bottleneck"), features.bottleneck.mean((2, 3)))
 
 

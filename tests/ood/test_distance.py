@@ -5,16 +5,16 @@ import torch
 
 from fedbcs_monai.ood.distance import (
     DISTANCES,
-    LEAST,
+    MIN_CASES,
     SHRINKAGE,
     STYLES,
-    Told,
+    StyleAnswer,
     complete,
     deviation,
     distances,
-    known,
     pooled,
-    told,
+    site_styles,
+    style_answer,
     within,
 )
 
@@ -28,9 +28,9 @@ def cases(seed: int, count: int = 8, shift: float = 0.0) -> torch.Tensor:
 
 def learnt(sites: dict[str, torch.Tensor], alone: bool = False):
     """Both questions put to sites with these cases."""
-    first = {site: told(STYLES, styles, {}) for site, styles in sites.items()}
+    first = {site: style_answer(STYLES, styles, {}) for site, styles in sites.items()}
     sent = {} if alone else within(first)
-    return known(first, {site: told(DISTANCES, styles, sent) for site, styles in sites.items()}, alone)
+    return site_styles(first, {site: style_answer(DISTANCES, styles, sent) for site, styles in sites.items()}, alone)
 
 
 def test_without_correlation_a_deviation_is_a_root_mean_square():
@@ -48,7 +48,7 @@ def test_against_the_correlation_a_case_lies_farther_than_along_it():
 
 def test_the_usual_deviation_is_each_case_from_all_others():
     # From the others' means 4.5, 3, 1.5 by 4.5, 0, 4.5; their variances 4.5, 18, 4.5 have one degree of freedom.
-    numbers = told(DISTANCES, THREE, {}).numbers
+    numbers = style_answer(DISTANCES, THREE, {}).numbers
     usual = [(4.5**2 / 4.5) ** 0.5, 0, (4.5**2 / 4.5) ** 0.5]
     assert numbers["usual"] == pytest.approx(sum(usual) / 3, rel=1e-4)
     assert numbers["usual_variance"] == pytest.approx(4.5 / 3, rel=1e-4)  # 4.5 in each of two, and their mean squared
@@ -58,18 +58,20 @@ def test_the_case_held_against_the_others_is_in_neither_their_mean_nor_the_covar
     alder, birch = cases(0), cases(1, shift=2.0)
 
     def covariance(of_alder: torch.Tensor) -> torch.Tensor:
-        return within({"Alder": told(STYLES, of_alder, {}), "Birch": told(STYLES, birch, {})})["covariance"]
+        return within({"Alder": style_answer(STYLES, of_alder, {}), "Birch": style_answer(STYLES, birch, {})})[
+            "covariance"
+        ]
 
     usual = []
     for n, case in enumerate(alder):
         others = torch.cat([alder[:n], alder[n + 1 :]])
         usual.append(deviation(case, others.mean(0), covariance(others)))
     sent = {"covariance": covariance(alder), "freedom": torch.tensor(14.0)}
-    assert told(DISTANCES, alder, sent).numbers["usual"] == pytest.approx(sum(usual) / len(usual), rel=1e-4)
+    assert style_answer(DISTANCES, alder, sent).numbers["usual"] == pytest.approx(sum(usual) / len(usual), rel=1e-4)
 
 
 def test_variances_are_weighted_by_their_degrees_of_freedom():
-    answers = {"Alder": Told({}, {"cases": 4}), "Birch": Told({}, {"cases": 3})}
+    answers = {"Alder": StyleAnswer({}, {"cases": 4}), "Birch": StyleAnswer({}, {"cases": 3})}
     found = pooled({"Alder": torch.tensor([1.0]), "Birch": torch.tensor([6.0])}, answers)
     assert found.item() == pytest.approx((3 * 1 + 2 * 6) / 5)
 
@@ -118,8 +120,8 @@ def test_alone_a_site_is_what_it_is_without_the_others():
 
 @pytest.mark.parametrize("question", [STYLES, DISTANCES])
 def test_a_site_with_few_cases_tells_nothing(question):
-    assert told(question, cases(0, count=LEAST - 1), {}) == Told({}, {})
-    assert told(question, cases(0, count=LEAST), {}).numbers["cases"] == LEAST
+    assert style_answer(question, cases(0, count=MIN_CASES - 1), {}) == StyleAnswer({}, {})
+    assert style_answer(question, cases(0, count=MIN_CASES), {}).numbers["cases"] == MIN_CASES
 
 
 def test_cases_that_are_all_alike_give_a_number():
@@ -129,9 +131,9 @@ def test_cases_that_are_all_alike_give_a_number():
 
 
 def test_an_answer_that_lacks_something_or_is_of_another_network_is_left_out():
-    good, longer = told(STYLES, cases(0), {}), told(STYLES, torch.cat([cases(0), cases(1)], dim=1), {})
-    few, lacking = Told(good.tensors, {"cases": 2}), Told({"mean": good.tensors["mean"]}, {"cases": 6})
-    answers = {"Alder": good, "Birch": longer, "Cedar": few, "Dogwood": lacking, "Elm": Told({}, {})}
+    good, longer = style_answer(STYLES, cases(0), {}), style_answer(STYLES, torch.cat([cases(0), cases(1)], dim=1), {})
+    few, lacking = StyleAnswer(good.tensors, {"cases": 2}), StyleAnswer({"mean": good.tensors["mean"]}, {"cases": 6})
+    answers = {"Alder": good, "Birch": longer, "Cedar": few, "Dogwood": lacking, "Elm": StyleAnswer({}, {})}
     assert complete(STYLES, answers).keys() == {"Alder"}
-    bad = Told({}, {"cases": 6, "usual": float("nan"), "usual_variance": 1.0})
-    assert complete(DISTANCES, {"Alder": bad, "Birch": told(DISTANCES, cases(0), {})}).keys() == {"Birch"}
+    bad = StyleAnswer({}, {"cases": 6, "usual": float("nan"), "usual_variance": 1.0})
+    assert complete(DISTANCES, {"Alder": bad, "Birch": style_answer(DISTANCES, cases(0), {})}).keys() == {"Birch"}

@@ -10,13 +10,13 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State, Update
 from fedbcs_monai.federated.server import Aggregator
 from fedbcs_monai.methods import FedAvg
-from fedbcs_monai.ood.distance import DISTANCES, STYLES, told, within
-from fedbcs_monai.ood.exchange import learn_familiarity
-from fedbcs_monai.ood.file import OF, familiarity_file, read_familiarity, write_familiarity
+from fedbcs_monai.ood.distance import DISTANCES, STYLES, style_answer, within
+from fedbcs_monai.ood.exchange import learn_site_styles
+from fedbcs_monai.ood.file import OF, read_site_styles, site_styles_file, write_site_styles
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
 CASES = {site: torch.randn(6, 4, generator=torch.Generator().manual_seed(n)) for n, site in enumerate("AB")}
-STATE = State(3, {"w": torch.zeros(1)}, {"luggage": torch.zeros(1)})
+STATE = State(3, {"w": torch.zeros(1)}, {"payload": torch.zeros(1)})
 
 
 def asking(cases, change=lambda update: update, asked=None):
@@ -26,7 +26,7 @@ def asking(cases, change=lambda update: update, asked=None):
         if asked is not None:
             asked.append(broadcast)
         for site, styles in cases.items():
-            yield change(Update(site, 0, {}, *told(broadcast.task, styles, broadcast.shared)))
+            yield change(Update(site, 0, {}, *style_answer(broadcast.task, styles, broadcast.shared)))
 
     return ask
 
@@ -34,14 +34,14 @@ def asking(cases, change=lambda update: update, asked=None):
 def learnt(cases, change=lambda update: update, **options):
     refused = []
     server = Aggregator(FedAvg(), STATE, refused=lambda b, site, reason: refused.append((site, reason)), **options)
-    return learn_familiarity(server, asking(cases, change)), refused
+    return learn_site_styles(server, asking(cases, change)), refused
 
 
 def test_the_second_question_comes_with_what_the_first_has_pooled():
     asked = []
-    learn_familiarity(Aggregator(FedAvg(), STATE), asking(CASES, asked=asked))
+    learn_site_styles(Aggregator(FedAvg(), STATE), asking(CASES, asked=asked))
     assert [(b.task, b.round, dict(b.weights)) for b in asked] == [(t, 3, STATE.weights) for t in (STYLES, DISTANCES)]
-    wanted = within({site: told(STYLES, styles, {}) for site, styles in CASES.items()})
+    wanted = within({site: style_answer(STYLES, styles, {}) for site, styles in CASES.items()})
     assert asked[0].shared == {}
     assert asked[1].shared.keys() == wanted.keys()
     assert all(torch.equal(asked[1].shared[name], wanted[name]) for name in wanted)
@@ -70,7 +70,7 @@ def test_sites_with_too_few_cases_are_not_known_and_without_any_the_second_quest
     few = {"A": CASES["A"], "B": CASES["B"][:2]}
     assert list(learnt(few)[0]) == ["A"]
     asked = []
-    assert learn_familiarity(Aggregator(FedAvg(), STATE), asking({"B": few["B"]}, asked=asked)) == {}
+    assert learn_site_styles(Aggregator(FedAvg(), STATE), asking({"B": few["B"]}, asked=asked)) == {}
     assert len(asked) == 1
 
 
@@ -78,34 +78,34 @@ def test_what_is_read_is_what_was_written(tmp_path):
     weights = tmp_path / "model.safetensors"
     write_tensors(weights, STATE.weights)
     known, _ = learnt(CASES)
-    write_familiarity(weights, known)
-    found = read_familiarity(weights)
+    write_site_styles(weights, known)
+    found = read_site_styles(weights)
     assert list(found) == list(known)
     for site, of_site in known.items():
         assert torch.equal(found[site].mean, of_site.mean)
         assert torch.equal(found[site].covariance, of_site.covariance)
         assert found[site][2:] == of_site[2:]
-    write_familiarity(weights, {})
-    assert not familiarity_file(weights).exists()
+    write_site_styles(weights, {})
+    assert not site_styles_file(weights).exists()
 
 
 def test_the_file_of_an_older_version_names_its_weights_in_its_metadata(tmp_path):
     weights = tmp_path / "model.safetensors"
     write_tensors(weights, STATE.weights)
-    write_familiarity(weights, learnt(CASES)[0])
-    stored = read_tensors(file := familiarity_file(weights))
+    write_site_styles(weights, learnt(CASES)[0])
+    stored = read_tensors(file := site_styles_file(weights))
     digest = bytes(stored.pop(OF).tolist()).hex()
     for said, count in ((digest, len(learnt(CASES)[0])), ("0" * 64, 0)):
         save_file(stored, file, {"weights_sha256": said})
         with pytest.warns(UserWarning, match="holds no SHA-256 of itself"):
-            assert len(read_familiarity(weights)) == count
+            assert len(read_site_styles(weights)) == count
 
 
 def test_a_file_that_lacks_something_is_named(tmp_path):
     weights = tmp_path / "model.safetensors"
     write_tensors(weights, STATE.weights)
-    write_familiarity(weights, learnt(CASES)[0])
-    stored = read_tensors(familiarity_file(weights))
-    write_tensors(familiarity_file(weights), {OF: stored[OF], "A/mean": torch.zeros(4)})
+    write_site_styles(weights, learnt(CASES)[0])
+    stored = read_tensors(site_styles_file(weights))
+    write_tensors(site_styles_file(weights), {OF: stored[OF], "A/mean": torch.zeros(4)})
     with pytest.raises(UserError, match="fedbcs familiarity"):
-        read_familiarity(weights)
+        read_site_styles(weights)

@@ -136,9 +136,9 @@ def test_what_is_half_done_is_done_again_on_resume(tmp_path, models):
     inputs, out = pictures(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
     predict(models["nuclei"], inputs, out, device="cpu")
     (out / "a_mask.png").unlink()
-    heard = []
-    predict(models["nuclei"], inputs, out, device="cpu", resume=True, heard=lambda name, _: heard.append(name))
-    assert heard == ["a"]
+    on_study = []
+    predict(models["nuclei"], inputs, out, device="cpu", resume=True, on_study=lambda name, _: on_study.append(name))
+    assert on_study == ["a"]
 
 
 def test_two_processes_do_not_remove_each_other_s_files(tmp_path):
@@ -155,15 +155,15 @@ def test_outputs_of_an_earlier_call_are_not_segmented_and_said(tmp_path, models)
     inputs = pictures(tmp_path / "in", "a.png")
     predict(models["nuclei"], inputs / "a.png", inputs / "x.png", device="cpu", probability=True)
     pictures(inputs, "b.png", "b_mask.png", "c_mask.png")
-    noted, heard = [], []
+    on_note, on_study = [], []
     predict(
         *(models["nuclei"], inputs, tmp_path / "out"),
         device="cpu",
-        heard=lambda name, _: heard.append(name),
-        noted=noted.append,
+        on_study=lambda name, _: on_study.append(name),
+        on_note=on_note.append,
     )
-    assert heard == ["a", "b", "c_mask"]
-    assert noted == ["left out, as outputs of an earlier call: b_mask.png, x.png, x_overlay.png, x_probability.png"]
+    assert on_study == ["a", "b", "c_mask"]
+    assert on_note == ["left out, as outputs of an earlier call: b_mask.png, x.png, x_overlay.png, x_probability.png"]
     assert "b_mask.png, x.png" in (tmp_path / "out" / "report.html").read_text()
 
 

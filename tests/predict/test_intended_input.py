@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict.intended_input import NOTHING, Facts, facts_of
+from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput, intended_input_of
 from fedbcs_monai.runs.model_io import load_trained
 
 
@@ -21,30 +21,30 @@ def bundle(tmp_path, trained, content: str):
 
 
 @pytest.mark.parametrize(
-    ("image", "facts"),
+    ("image", "intended_input"),
     [
-        ({"modality": "MRI", "orientation": "Axial"}, Facts("MR", "axial")),
-        ({"modality": "CT"}, Facts("CT")),
-        ({"modality": "T2-weighted, 3 T"}, NOTHING),
-        ({}, NOTHING),
+        ({"modality": "MRI", "orientation": "Axial"}, IntendedInput("MR", "axial")),
+        ({"modality": "CT"}, IntendedInput("CT")),
+        ({"modality": "T2-weighted, 3 T"}, ANY_INPUT),
+        ({}, ANY_INPUT),
     ],
 )
-def test_a_bundle_states_modality_and_plane(tmp_path, trained, image, facts):
+def test_a_bundle_states_modality_and_plane(tmp_path, trained, image, intended_input):
     content = json.dumps({"network_data_format": {"inputs": {"image": image}}})
-    assert facts_of(bundle(tmp_path, trained, content)) == facts
+    assert intended_input_of(bundle(tmp_path, trained, content)) == intended_input
 
 
 def test_a_run_states_nothing(trained):
-    assert facts_of(trained) == NOTHING
+    assert intended_input_of(trained) == ANY_INPUT
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
 def test_metadata_that_cannot_be_read_is_named(tmp_path, trained, content):
     with pytest.raises(UserError, match=r"metadata.json: not readable metadata of a bundle"):
-        facts_of(bundle(tmp_path, trained, content))
+        intended_input_of(bundle(tmp_path, trained, content))
 
 
 def test_what_is_not_stated_fits_everything():
-    assert NOTHING.fits(Facts("CT", "coronal"))
-    assert Facts("MR").fits(Facts("MR", "coronal"))
-    assert not Facts("MR", "axial").fits(Facts("MR", "coronal"))
+    assert ANY_INPUT.fits(IntendedInput("CT", "coronal"))
+    assert IntendedInput("MR").fits(IntendedInput("MR", "coronal"))
+    assert not IntendedInput("MR", "axial").fits(IntendedInput("MR", "coronal"))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedbcs_monai.predict.intended_input import Facts
-from fedbcs_monai.predict.mask_statistics import measures, warnings
+from fedbcs_monai.predict.intended_input import IntendedInput
+from fedbcs_monai.predict.mask_statistics import mask_statistics, warnings
 from fedbcs_monai.predict.source import Source
 
 AXIAL = np.diag([-2.0, -2, 5, 1])
@@ -19,7 +19,7 @@ def test_a_volume_is_counted_in_millilitres_and_a_corner_joins():
     mask[2, 2, 2] = mask[3, 3, 3] = mask[7, 7, 7] = 1  # 20 mm3 each
     probabilities = np.stack([np.zeros(mask.shape), np.full(mask.shape, 0.5), np.zeros(mask.shape)]).astype(np.float32)
     probabilities[1, 2, 2, 2] = 0.8
-    found = measures(mask, probabilities, source(mask.shape))
+    found = mask_statistics(mask, probabilities, source(mask.shape))
     assert found["foreground_fraction"] == 0.003
     assert found["classes"]["1"] == {
         "volume_ml": pytest.approx(0.06),
@@ -33,7 +33,7 @@ def test_a_volume_is_counted_in_millilitres_and_a_corner_joins():
 
 def test_a_picture_is_counted_in_pixels():
     mask = np.array([[1, 0, 1]], np.uint8)
-    found = measures(mask, np.ones((2, 1, 3), np.float32), Source("a.png", np.zeros((1, 3, 3)), None))
+    found = mask_statistics(mask, np.ones((2, 1, 3), np.float32), Source("a.png", np.zeros((1, 3, 3)), None))
     box = [[0, 0], [0, 2]]
     assert found["classes"]["1"] == {"area_px": 2, "components": 2, "bounding_box": box, "mean_probability": 1}
 
@@ -60,10 +60,10 @@ def test_a_model_that_states_its_plane_is_warned_of_others_only():
     mask = np.zeros((5, 5, 5), np.uint8)
     mask[1:3, 1:3, 1:3] = 1
     sagittal = source(mask.shape, affine=AXIAL[[2, 1, 0, 3]])
-    assert warnings(mask, sagittal, Facts("MR", "sagittal")) == []
-    assert "trained on coronal slices" in warnings(mask, sagittal, Facts("", "coronal"))[0]
+    assert warnings(mask, sagittal, IntendedInput("MR", "sagittal")) == []
+    assert "trained on coronal slices" in warnings(mask, sagittal, IntendedInput("", "coronal"))[0]
 
 
 def test_what_the_reader_noted_comes_first():
-    noted = source((5, 5, 5))._replace(notes=("it is odd",))
-    assert warnings(np.zeros((5, 5, 5), np.uint8), noted) == ["it is odd", "nothing was found"]
+    on_note = source((5, 5, 5))._replace(notes=("it is odd",))
+    assert warnings(np.zeros((5, 5, 5), np.uint8), on_note) == ["it is odd", "nothing was found"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.predict.intended_input import Facts
+from fedbcs_monai.predict.intended_input import IntendedInput
 from fedbcs_monai.predict.studies import Wanted, find_studies
 
 PICTURES, VOLUMES = Wanted(True), Wanted(False)
@@ -99,7 +99,7 @@ def test_a_dicom_study_is_named_by_its_folder_or_file(tmp_path, made):
     tree = tmp_path / "study 7"
     made.save(made.slices(made.voxels()), tree / "x")
     made.save(made.slices(made.voxels(), [1, 0, 0, 0, 0, -1], "1.2.3.4.8", 7), tree / "y", "slice")
-    axial = Wanted(False, Facts("MR", "axial"))
+    axial = Wanted(False, IntendedInput("MR", "axial"))
     assert names(find_studies([tree], axial)) == ["study 7"]
     assert names(find_studies([tree], axial, ["all"])) == ["study 7_4", "study 7_7"]
     assert names(find_studies([tree / "x" / "im000.dcm"], axial)) == ["im000"]

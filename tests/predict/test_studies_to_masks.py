@@ -410,12 +410,12 @@ def test_an_interrupted_call_goes_on_where_it_was(tmp_path, models):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict(models["nuclei"], inputs, out, heard=interrupt)
+        predict(models["nuclei"], inputs, out, on_study=interrupt)
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert before.keys() == {f"{name}_{end}" for name in "ab" for end in ("mask.png", "overlay.png", "statistics.json")}
-    heard = []
-    predict(models["nuclei"], inputs, out, resume=True, heard=lambda name, row: heard.append(name))
-    assert heard == ["c"]
+    on_study = []
+    predict(models["nuclei"], inputs, out, resume=True, on_study=lambda name, row: on_study.append(name))
+    assert on_study == ["c"]
     assert before.items() <= {path.name: path.stat().st_mtime_ns for path in out.iterdir()}.items()
     assert "3 segmented" in (out / "report.html").read_text()
     with pytest.raises(UserError, match=r"a_statistics.json: is of another model"):

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import rc_context
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.report.drawing import finished, name_axes, name_rows, panels, write_figures
+from fedbcs_monai.report.drawing import charts, finished, name_axes, name_rows, write_figures
 from fedbcs_monai.report.style import RC
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,7 +15,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def drawing(*titles, label="FedAvg"):
     with rc_context(RC):
-        figure, shown = panels(titles or ["Ash"], 1.5, share_y=True)
+        figure, shown = charts(titles or ["Ash"], 1.5, share_y=True)
         for axes in shown:
             axes.plot([10, 20], [0, 0])
             name_rows(axes, [label])

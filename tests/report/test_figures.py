@@ -77,9 +77,9 @@ def test_differences_are_those_of_the_tables_on_average_and_at_every_site(make_r
     drawing = difference_by_site(both)
     assert titles(drawing) == ["AVG", "Ash", "Birch", "Cedar", "Maple", "Elm (unseen)"]
     dots = [lines(axes, "o")[0].get_xdata()[0] for axes in drawing.figure.axes]
-    arms = {arm.label: arm for arm in both.arms}
-    whole = gain(arms["FedBCS"], arms["FedAvg"], both)
-    means = [site_means(arms[label].cases("dice")) for label in ("FedBCS", "FedAvg")]
+    groups = {group.label: group for group in both.groups}
+    whole = gain(groups["FedBCS"], groups["FedAvg"], both)
+    means = [site_means(groups[label].cases("dice")) for label in ("FedBCS", "FedAvg")]
     assert dots == pytest.approx([whole.value, *(100 * (means[0][site] - means[1][site]) for site in both.sites)])
     bars = [sorted(lines(axes, "None")[1].get_xdata()) for axes in drawing.figure.axes]
     assert bars[0] == pytest.approx([whole.low, whole.high])
@@ -93,7 +93,7 @@ def test_one_method_has_no_difference(make_run):
 def test_a_line_is_the_mean_over_runs_and_its_band_one_standard_deviation(make_run):
     both = compared(make_run("a"), make_run("b", seed=1))
     axes = validation(both).figure.axes[1]
-    each = [run.curves["val_dice"]["Ash"] for run in both.arms[0].runs]
+    each = [run.curves["val_dice"]["Ash"] for run in both.groups[0].runs]
     assert list(axes.lines[0].get_xdata()) == [2, 4, 6, 8, 10]
     spreads = [mean_sd(100 * run[at] for run in each) for at in (2, 4, 6, 8, 10)]
     assert list(axes.lines[0].get_ydata()) == pytest.approx([spread.mean for spread in spreads])
@@ -111,7 +111,7 @@ def test_one_run_has_no_band_and_a_circle_at_its_selected_round(make_run):
 def test_validation_has_the_mean_over_sites_first(make_run):
     one = compared(make_run("a"))
     assert titles(validation(one)) == ["Mean over sites", "Ash", "Birch", "Cedar", "Maple"]
-    values = one.arms[0].runs[0].curves["val_dice"]
+    values = one.groups[0].runs[0].curves["val_dice"]
     first = validation(one).figure.axes[0].lines[0].get_ydata()[0]
     assert first == pytest.approx(100 * np.mean([values[site][2] for site in ("Ash", "Birch", "Cedar", "Maple")]))
 
@@ -138,8 +138,8 @@ def test_a_run_before_its_first_round_has_no_figure(make_run):
 
 
 def test_every_method_of_many_is_drawn_differently(make_run):
-    arms = [make_run(f"r{n}", "FedProx", mu=n) for n in range(21)]
-    drawn = {(arm.colour, arm.dash) for arm in compared(*arms).arms}
+    groups = [make_run(f"r{n}", "FedProx", mu=n) for n in range(21)]
+    drawn = {(group.colour, group.dash) for group in compared(*groups).groups}
     assert len(drawn) == 21
 
 

@@ -6,13 +6,13 @@ import json
 import pytest
 
 from fedbcs_monai.report.groups import group
-from fedbcs_monai.report.summary import Comparison, verdict
+from fedbcs_monai.report.summary import Comparison, headline
 from fedbcs_monai.runs.reader import read_run
 
 
 def say(*folders):
     runs = [read_run(folder) for folder in folders]
-    return verdict(Comparison(group(runs), runs[0].sites, runs[0].unseen))
+    return headline(Comparison(group(runs), runs[0].sites, runs[0].unseen))
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_site_that_took_part_in_no_round_is_absent_from_all_and_unseen(tmp_pat
 def test_a_refusal_is_noted(tmp_path):
     run, aggregator = opened(tmp_path, rounds=1)
     said = []
-    run.watch.note = said.append
+    run.callbacks.note = said.append
 
     def ask(broadcast):
         yield from dices(0.5)(broadcast)

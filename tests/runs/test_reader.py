@@ -10,7 +10,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.runs.reader import is_finished, read_examples, read_run, read_scores, read_summary
 from fedbcs_monai.runs.schema import ROUNDS, SCORES, BestOnTest, Counts, ModelScore, Summary
-from fedbcs_monai.runs.writer import Journal
+from fedbcs_monai.runs.writer import RunWriter
 
 NAN = math.nan
 SUMMARY = Summary(
@@ -36,14 +36,14 @@ TESTED = [
 @pytest.fixture
 def folder(tmp_path):
     """A finished run of two rounds, written by the writer."""
-    journal = Journal(tmp_path)
-    journal.write_config({"method": {"_target_": "fedbcs_monai.methods.MOON"}, "seed": 3})
-    journal.write_json("environment.json", {"torch": "2.6.0"})
+    writer = RunWriter(tmp_path)
+    writer.write_config({"method": {"_target_": "fedbcs_monai.methods.MOON"}, "seed": 3})
+    writer.write_json("environment.json", {"torch": "2.6.0"})
     for round in (1, 2):
-        journal.log(round, "Ash", {"loss": 1 / round, "val_dice": 0.25 * round, "seconds": 1.5})
-    journal.write_scores(TESTED)
-    journal.write_summary(SUMMARY)
-    journal.close()
+        writer.log(round, "Ash", {"loss": 1 / round, "val_dice": 0.25 * round, "seconds": 1.5})
+    writer.write_scores(TESTED)
+    writer.write_summary(SUMMARY)
+    writer.close()
     return tmp_path
 
 
@@ -100,7 +100,7 @@ def test_an_unfinished_run_goes_by_its_method_and_may_lack_its_last_line(folder)
 def test_a_run_that_goes_on_drops_a_line_that_was_cut_off(folder):
     with (folder / "rounds.csv").open("a") as file:
         file.write("3,Ash,lo")
-    Journal(folder, since=1).close()
+    RunWriter(folder, since=1).close()
     rows = list(csv.reader((folder / "rounds.csv").read_text().splitlines()))
     assert rows[0] == list(ROUNDS.columns)
     assert [row[0] for row in rows[1:]] == ["1", "1", "1"]

@@ -41,7 +41,7 @@ WRONG = [
         ["--network_def::norm", "batch", "--augmentation::transforms::0::roi_size", "[16, 16]", "--batch_size", "3"],
         "a norm sees a single pixel at the bottleneck",  # 4 cases: the second batch is one image
     ),
-    ("nuclei", ["--method::_target_", "fedbcs_monai.methods.Local"], "Local"),
+    ("nuclei", ["--method::_target_", "fedbcs_monai.methods.ClientContext"], "ClientContext"),
     ("nuclei", ["--method", "3"], "method"),
     ("nuclei", ["--optimizer::lrr", "1"], "did you mean 'lr'"),
     ("prostate", ["--slicing::count", "5"], "in_channels is 3, and a sample has 5 channels"),
@@ -105,7 +105,7 @@ def test_a_dry_run_reads_a_handful_of_one_site_s_cases(tiny, monkeypatch):
     assert set(plan.data) == {"Alder", "Birch", "Cedar", "Elm"}
 
 
-@pytest.mark.parametrize("name", [name for name in methods.__all__ if name not in ("Local", "Method")])
+@pytest.mark.parametrize("name", [name for name in methods.__all__ if name not in ("ClientContext", "Method")])
 def test_every_method_takes_several_crops_of_one_sample(tiny, name):
     assert plan_training(tiny(name, augmentation=CROPS)).rehearsed.batch == (4, 3, 32, 32)
 

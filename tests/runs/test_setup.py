@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.data.sites import SiteData, read_sites, write_sites
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.runs.setup import POOLED, schedule_of, set_up, sites_of
 from fedbcs_monai.settings import Settings
 
@@ -83,7 +83,7 @@ def test_pooled_training_takes_as_many_steps_as_one_site(tiny, batch_size, steps
     ],
 )
 def test_centralized_is_refused_before_a_case_is_read(tiny, laid_over, reason):
-    class Reading(Watch):
+    class Reading(Callbacks):
         def note(self, text):
             raise AssertionError(text)
 

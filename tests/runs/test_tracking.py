@@ -7,14 +7,14 @@ import pytest
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.cli import main
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.runs import tracking
 from fedbcs_monai.runs.tracking import TRACKERS, Tracking
 
 SITES = ("Alder", "Birch", "Cedar")
 
 
-class Noting(Watch):
+class Noting(Callbacks):
     """Writes down what it hears."""
 
     def __init__(self):
@@ -23,19 +23,19 @@ class Noting(Watch):
     def note(self, text):
         self.heard.append("note")
 
-    def begun(self, folder, rounds, done, steps):
+    def on_train_begin(self, folder, rounds, done, steps):
         self.heard.append("begun")
 
-    def stepped(self, site, steps):
+    def on_step_end(self, site, steps):
         self.heard.append("stepped")
 
-    def trained(self, round, site, metrics):
+    def on_client_end(self, round, site, metrics):
         self.heard.append(("trained", round, site))
 
-    def evaluated(self, round, scores):
+    def on_evaluation(self, round, scores):
         self.heard.append(("evaluated", round))
 
-    def finished(self):
+    def on_train_end(self):
         self.heard.append("finished")
 
 
@@ -62,8 +62,8 @@ def kept(monkeypatch):
 
 def test_every_number_is_tracked_and_who_looks_on_hears_the_same(tiny, kept):
     plain, behind = Noting(), Noting()
-    train(tiny(rounds=2), watch=plain)
-    train(tiny(rounds=2), watch=Tracking(behind, ["kept"]))
+    train(tiny(rounds=2), callbacks=plain)
+    train(tiny(rounds=2), callbacks=Tracking(behind, ["kept"]))
     assert behind.heard == plain.heard
     numbers = Kept.last.numbers
     assert {(at, f"loss/{site}") for at in (1, 2) for site in SITES} <= numbers.keys()
@@ -73,20 +73,20 @@ def test_every_number_is_tracked_and_who_looks_on_hears_the_same(tiny, kept):
 
 
 def test_a_run_that_is_interrupted_is_closed_as_such(tiny, kept):
-    class Stopping(Watch):
-        def stepped(self, site, steps):
+    class Stopping(Callbacks):
+        def on_step_end(self, site, steps):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(), watch=Tracking(Stopping(), ["kept"]))
+        train(tiny(), callbacks=Tracking(Stopping(), ["kept"]))
     assert Kept.last.ended is False
 
 
 def test_a_number_that_is_not_finite_is_left_out(tmp_path, kept):
     (tmp_path / "config.json").write_text("{}")
-    watch = Tracking(Watch(), ["kept"])
-    watch.begun(tmp_path, 1, 0, {})
-    watch.evaluated(1, {"Ash": float("nan"), "Elm": 0.5})
+    callbacks = Tracking(Callbacks(), ["kept"])
+    callbacks.on_train_begin(tmp_path, 1, 0, {})
+    callbacks.on_evaluation(1, {"Ash": float("nan"), "Elm": 0.5})
     assert Kept.last.numbers == {(1, "val_dice/Elm"): 0.5}
 
 
@@ -97,7 +97,7 @@ def test_a_number_that_is_not_finite_is_left_out(tmp_path, kept):
 def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_it(name, line, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda module: None)
     with pytest.raises(UserError) as refused:
-        Tracking(Watch(), [name])
+        Tracking(Callbacks(), [name])
     assert str(refused.value) == f"track is {name!r}, which is not installed: {line}"
 
 
@@ -110,11 +110,11 @@ def test_the_command_refuses_it_in_one_line(monkeypatch, capsys):
 
 def test_an_unknown_tracker_is_refused():
     with pytest.raises(UserError, match="choose one of mlflow, wandb"):
-        Tracking(Watch(), ["excel"])
+        Tracking(Callbacks(), ["excel"])
 
 
 def test_no_library_is_imported_before_it_is_asked_for():
-    Tracking(Watch(), [])
+    Tracking(Callbacks(), [])
     assert "wandb" not in sys.modules
 
 
@@ -125,11 +125,11 @@ def test_mlflow_has_the_numbers_and_the_settings(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "config.json").write_text('{"rounds": 2, "method": {"mu": 0.1}, "name": "x"}')
     (tmp_path / "summary.json").write_text("{}")
-    watch = Tracking(Watch(), ["mlflow"])
-    watch.begun(tmp_path, 2, 0, {})
+    callbacks = Tracking(Callbacks(), ["mlflow"])
+    callbacks.on_train_begin(tmp_path, 2, 0, {})
     for at, value in ((1, 0.5), (2, 0.25)):
-        watch.trained(at, "St. Älder (north)", {"loss": value})
-    watch.finished()
+        callbacks.on_client_end(at, "St. Älder (north)", {"loss": value})
+    callbacks.on_train_end()
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'tracked' / 'mlflow.db'}")
     (run,) = client.search_runs([client.get_experiment_by_name("fedbcs").experiment_id])
     assert run.info.status == "FINISHED"
@@ -144,11 +144,11 @@ def test_wandb_stays_on_this_machine_unless_it_is_told_otherwise(tmp_path, monke
     for name in ("WANDB_MODE", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "config.json").write_text('{"rounds": 2}')
-    watch = Tracking(Watch(), ["wandb"])
-    watch.begun(tmp_path, 2, 0, {})
-    watch.trained(1, "Ash", {"loss": 0.5})
-    watch.finished()
-    assert watch.trackers[0].run.offline
+    callbacks = Tracking(Callbacks(), ["wandb"])
+    callbacks.on_train_begin(tmp_path, 2, 0, {})
+    callbacks.on_client_end(1, "Ash", {"loss": 0.5})
+    callbacks.on_train_end()
+    assert callbacks.trackers[0].run.offline
     wandb.teardown()  # its service writes the last bytes when it ends
     (written,) = (tmp_path / "tracked" / "wandb").glob("offline-run-*/run-*.wandb")
     assert b"loss/Ash" in written.read_bytes()

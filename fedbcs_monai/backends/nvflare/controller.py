@@ -25,7 +25,7 @@ from fedbcs_monai.backends.nvflare.layout import EXPERIMENT, RESULTS
 from fedbcs_monai.backends.nvflare.messages import model_of, update_in
 from fedbcs_monai.backends.nvflare.site_file import checked_run_id, read_site_file
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.callbacks import Watch
+from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
 from fedbcs_monai.federated.messages import Broadcast, Carry, RefusedError, State, Unreadable, Update, read_or_refuse
 from fedbcs_monai.federated.server import Aggregator
@@ -34,8 +34,8 @@ from fedbcs_monai.federated.trust import load_job
 from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.metrics.tables import mean_of
 from fedbcs_monai.names import checked_site_name, is_site_name, shortened
-from fedbcs_monai.ood.exchange import learn_familiarity
-from fedbcs_monai.ood.file import write_familiarity
+from fedbcs_monai.ood.exchange import learn_site_styles
+from fedbcs_monai.ood.file import write_site_styles
 from fedbcs_monai.runs.loop import open_run
 from fedbcs_monai.runs.model_io import WEIGHTS, write_model
 from fedbcs_monai.runs.process import use_threads
@@ -246,7 +246,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         for update in aggregator.numbers(self._ask, Broadcast(aggregator.state.round, {}, {}, "describe")):
             self._count(update)
         trained = sorted(site for site, counts in self._counts.items() if counts.train)
-        self._run.watch.note(f"training at {', '.join(trained)}")
+        self._run.callbacks.note(f"training at {', '.join(trained)}")
 
     def _count(self, update: Update) -> None:
         told = (int(update.metrics.get(f"{part}_cases", 0)) for part in Counts._fields)
@@ -255,7 +255,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
     def _test(self, aggregator: Aggregator) -> None:
         """Have every site score its test cases with the last and the selected model, and write the results."""
         run, state = self._run, aggregator.state
-        folder = run.journal.folder
+        folder = run.writer.folder
         write_model(folder, "last", state.weights, {})
         rounds = {"last": state.round, "selected": run.point.history["best"]["round"]}
         rows: list[ModelScore] = []
@@ -276,9 +276,9 @@ class FederatedController(ModelController):  # type: ignore[misc]
 
     def _familiarity(self, aggregator: Aggregator) -> None:
         """Learn how cases look at the sites to the selected model, and write it beside that."""
-        selected = self._run.journal.folder / WEIGHTS["selected"]
+        selected = self._run.writer.folder / WEIGHTS["selected"]
         state = State(self._selected, load_file(selected), {})
-        write_familiarity(selected, learn_familiarity(replace(aggregator, state=state), self._ask))
+        write_site_styles(selected, learn_site_styles(replace(aggregator, state=state), self._ask))
 
     def _keeping(self, aggregator: Aggregator) -> Carry:
         """Ask, and keep the networks that the sites trained in the newest round, for `_cross_site`."""
@@ -302,11 +302,11 @@ class FederatedController(ModelController):  # type: ignore[misc]
             broadcast = Broadcast(aggregator.state.round, load_file(file), {}, "evaluate")
             for update in aggregator.numbers(self._ask, broadcast):
                 rows.append((file.stem, update.site, update.metrics.get("val_dice", math.nan)))
-        self._run.journal.write_table(CROSS_SITE, rows)
+        self._run.writer.write_table(CROSS_SITE, rows)
 
     @property
     def _local(self) -> Path:
-        return self._run.journal.folder / "local"
+        return self._run.writer.folder / "local"
 
     @contextmanager
     def _large(self, aggregator: Aggregator) -> Iterator[None]:
@@ -319,7 +319,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
             cleanup_tensor_disk_offload(self.engine, context)
 
 
-class _Log(Watch):
+class _Log(Callbacks):
     """What happens, in NVFlare's log."""
 
     def __init__(self, controller: FederatedController) -> None:
@@ -328,7 +328,7 @@ class _Log(Watch):
     def note(self, text: str) -> None:
         self.controller.info(text)
 
-    def evaluated(self, round: int, scores: Mapping[str, float]) -> None:
+    def on_evaluation(self, round: int, scores: Mapping[str, float]) -> None:
         self.controller.info(f"round {round}: validation Dice {dict(scores)}")
 
 

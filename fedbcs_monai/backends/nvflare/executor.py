@@ -21,7 +21,7 @@ from fedbcs_monai.backends.nvflare.layout import EXPERIMENT
 from fedbcs_monai.backends.nvflare.messages import broadcast_in, model_of
 from fedbcs_monai.backends.nvflare.process import Failed, Stopped, TrainerProcess
 from fedbcs_monai.backends.nvflare.site_file import checked_run_id, read_site_file
-from fedbcs_monai.backends.nvflare.wire import read_update, write_message
+from fedbcs_monai.backends.nvflare.wire import decode_update, write_message
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.memory import collect_garbage, give_back_freed_memory
 from fedbcs_monai.federated.messages import Broadcast, Update
@@ -131,7 +131,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
         write_message(files[0], question)
         try:
             self._trainer.ask(*files, lambda: bool(abort_signal.triggered))
-            return read_update(files[1])
+            return decode_update(files[1])
         finally:
             for file in files:
                 file.unlink(missing_ok=True)

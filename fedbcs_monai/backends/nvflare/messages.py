@@ -16,7 +16,7 @@ from fedbcs_monai.backends.nvflare.wire import broadcast_of, head_of, tensors_of
 from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.tensors import PIECE, Pieces, Stored, pieces_of
 
-HEAD = "fedbcs"
+HEADER = "fedbcs"
 SHAPES = "fedbcs_shapes"
 """In the meta data: the shapes of tensors that go in pieces. ``weights/w#0`` is the first piece of ``weights/w``."""
 
@@ -35,7 +35,7 @@ def model_of(message: Broadcast | Update) -> FLModel:
         params=params,
         params_type=ParamsType.FULL,
         current_round=message.round if isinstance(message, Broadcast) else None,
-        meta={HEAD: head_of(message), SHAPES: shapes},
+        meta={HEADER: head_of(message), SHAPES: shapes},
     )
 
 
@@ -46,7 +46,7 @@ def broadcast_in(model: FLModel) -> Broadcast:
         KeyError: a piece is missing.
         ValueError: a piece has another size than it should.
     """
-    return broadcast_of(model.meta[HEAD], _whole(model))
+    return broadcast_of(model.meta[HEADER], _whole(model))
 
 
 def update_in(model: FLModel) -> Update:
@@ -56,7 +56,7 @@ def update_in(model: FLModel) -> Update:
         KeyError: a piece is missing.
         ValueError: a piece has another size than it should.
     """
-    update = update_of(model.meta[HEAD], _whole(model))
+    update = update_of(model.meta[HEADER], _whole(model))
     return replace(update, weights=_stored(update.weights), shared=_stored(update.shared))
 
 

@@ -93,7 +93,7 @@ class TrainerProcess:
 
         Args:
             question: a broadcast, written by `write_message`.
-            answer: to be read with `read_update`.
+            answer: to be read with `decode_update`.
             stop: says whether the answer is still wanted.
 
         Raises:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from fedbcs_monai.backends.nvflare.wire import read_broadcast, write_message
+from fedbcs_monai.backends.nvflare.wire import decode_broadcast, write_message
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.trust import load_job
@@ -42,7 +42,7 @@ def main() -> None:
     for line in lines:
         question = json.loads(line)
         try:
-            write_message(Path(question["answer"]), session.answer(read_broadcast(Path(question["question"]))))
+            write_message(Path(question["answer"]), session.answer(decode_broadcast(Path(question["question"]))))
         except Exception as error:
             _report(error, say)
         else:

@@ -7,11 +7,11 @@ from typing import Any
 
 from safetensors import safe_open
 
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Update
 from fedbcs_monai.files import whole
 from fedbcs_monai.tensors import Tensors, prefixed, save, under
 
-HEAD = "head"
+HEADER = "head"
 """In the metadata of a file: the head, as JSON."""
 
 
@@ -19,45 +19,47 @@ def head_of(message: Broadcast | Update) -> dict[str, Any]:
     """The plain numbers and words of a message."""
     if isinstance(message, Update):
         return {"site": message.site, "cases": message.cases, "metrics": dict(message.metrics)}
-    refused = {site: list(moment) for site, moment in message.refused.items()}
-    head = {"round": message.round, "task": message.task, "exchange": message.exchange}
-    return {**head, "refused": refused, "selected": message.selected}
+    refused = {site: list(exchange_id) for site, exchange_id in message.refused.items()}
+    header = {"round": message.round, "task": message.task, "exchange": message.exchange}
+    return {**header, "refused": refused, "selected": message.selected}
 
 
 def tensors_of(message: Broadcast | Update) -> dict[str, Any]:
-    """The tensors of a message: the network filed under ``weights/``, the method's luggage under ``shared/``."""
+    """The tensors of a message: the network filed under ``weights/``, the method's payload under ``shared/``."""
     filed = {**prefixed("weights", message.weights), **prefixed("shared", message.shared)}
     return {name: tensor.contiguous() for name, tensor in filed.items()}
 
 
-def broadcast_of(head: Mapping[str, Any], tensors: Tensors) -> Broadcast:
+def broadcast_of(header: Mapping[str, Any], tensors: Tensors) -> Broadcast:
     """The broadcast of which these are head and tensors."""
     weights, shared = under("weights", tensors), under("shared", tensors)
-    refused = {site: Moment(*moment) for site, moment in head["refused"].items()}
-    return Broadcast(head["round"], weights, shared, head["task"], head["exchange"], refused, head["selected"])
+    refused = {site: ExchangeId(*exchange_id) for site, exchange_id in header["refused"].items()}
+    return Broadcast(header["round"], weights, shared, header["task"], header["exchange"], refused, header["selected"])
 
 
-def update_of(head: Mapping[str, Any], tensors: Tensors) -> Update:
+def update_of(header: Mapping[str, Any], tensors: Tensors) -> Update:
     """The update of which these are head and tensors."""
-    return Update(head["site"], head["cases"], under("weights", tensors), under("shared", tensors), head["metrics"])
+    return Update(
+        header["site"], header["cases"], under("weights", tensors), under("shared", tensors), header["metrics"]
+    )
 
 
 def write_message(path: Path, message: Broadcast | Update) -> None:
     """Write a message; the file is whole as soon as it is there, though it may not outlive a crash of the machine."""
     with whole(path, sync=False) as part:
-        save(part, tensors_of(message), {HEAD: json.dumps(head_of(message))})
+        save(part, tensors_of(message), {HEADER: json.dumps(head_of(message))})
 
 
-def read_broadcast(path: Path) -> Broadcast:
+def decode_broadcast(path: Path) -> Broadcast:
     """Read a broadcast that `write_message` wrote."""
     return broadcast_of(*_read(path))
 
 
-def read_update(path: Path) -> Update:
+def decode_update(path: Path) -> Update:
     """Read an update that `write_message` wrote."""
     return update_of(*_read(path))
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], Tensors]:
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()[HEAD]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return json.loads(file.metadata()[HEADER]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

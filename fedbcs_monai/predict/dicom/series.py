@@ -13,7 +13,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.dicom.geometry import Header, fault_of, plane_of
-from fedbcs_monai.predict.intended_input import Facts
+from fedbcs_monai.predict.intended_input import IntendedInput
 
 WHO = ("PatientID", "PatientName", "PatientBirthDate")
 _DERIVED = ("SEG", "RTDOSE", "RTSTRUCT", "PR", "REG")
@@ -55,9 +55,9 @@ class Series(NamedTuple):
         return tuple(header.path for header in self.headers)
 
     @property
-    def facts(self) -> Facts:
+    def intended_input(self) -> IntendedInput:
         """Modality and plane."""
-        return Facts(str(self._first.get("Modality", "")), plane_of(self._first))
+        return IntendedInput(str(self._first.get("Modality", "")), plane_of(self._first))
 
     @property
     def _first(self) -> Dataset:
@@ -70,7 +70,7 @@ class Series(NamedTuple):
         timing = [f"{name} {data.get(keyword):g}" for name, keyword in _TIMES.items() if _is_number(data.get(keyword))]
         parts = [
             *([f"patient {self.patient}", f"study {self.study}"] if several else []),
-            " ".join(part for part in self.facts if part) or "unknown kind",
+            " ".join(part for part in self.intended_input if part) or "unknown kind",
             f"{images} image{'s' * (images > 1)} of {data.get('Columns', '?')} x {data.get('Rows', '?')}",
             *timing,
             " ".join(str(part) for part in list(data.get("ImageType") or ())[:3]),
@@ -121,7 +121,7 @@ def find_series(files: Iterable[Path]) -> list[Series]:
     return found
 
 
-def choose(found: Sequence[Series], wanted: Sequence[str], stated: Facts, where: Path) -> list[Series]:
+def choose(found: Sequence[Series], wanted: Sequence[str], stated: IntendedInput, where: Path) -> list[Series]:
     """The series that are meant.
 
     Args:
@@ -143,14 +143,14 @@ def choose(found: Sequence[Series], wanted: Sequence[str], stated: Facts, where:
         return volumes
     if wanted:
         return [_named(found, name, where) for name in dict.fromkeys(wanted)]
-    fitting = [series for series in volumes if stated.fits(series.facts)]
+    fitting = [series for series in volumes if stated.fits(series.intended_input)]
     if len(fitting) == 1:
         return fitting
     if len(found) == 1 and found[0].fault:
         raise UserError(f"{where}: {found[0].fault}")
     if len(found) == 1:
         raise UserError(
-            f"{where}: is {' '.join(found[0].facts)}, but this model is for {stated}; "
+            f"{where}: is {' '.join(found[0].intended_input)}, but this model is for {stated}; "
             f"--series {found[0].number} segments it anyway"
         )
     which = "none of them fits this model" if not fitting else f"{len(fitting)} of them may be meant"

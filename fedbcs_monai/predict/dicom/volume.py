@@ -65,7 +65,7 @@ def read_series(series: Series, path: Path) -> Source:
     geometry = volume.get_geometry()
     affine = _LPS_TO_RAS @ np.asarray(geometry.affine, np.float64)
     notes = (*_notes(images, frames), *([unfit] if unfit else []))
-    stack = Stack(series.files, series.facts.modality, geometry, unfit)
+    stack = Stack(series.files, series.intended_input.modality, geometry, unfit)
     return Source(path, volume.array, affine, None, stack, notes)
 
 

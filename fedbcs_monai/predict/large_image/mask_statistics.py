@@ -1,4 +1,4 @@
-"""Tally: the statistics of a mask that is seen a few rows at a time, as `measures` has them of a whole one."""
+"""Tally: the statistics of a mask that is seen a few rows at a time, as `mask_statistics` has them of a whole one."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 
-class Tally:
+class RunningStatistics:
     """Add rows from the top; read the statistics at the end.
 
     Args:
@@ -27,7 +27,7 @@ class Tally:
         self._marked += int((mask > 0).sum())
 
     def statistics(self) -> dict[str, Any]:
-        """As `measures` returns them of a picture."""
+        """As `mask_statistics` returns them of a picture."""
         classes = {str(number): found.statistics() for number, found in enumerate(self._each, start=1)}
         return {"foreground_fraction": self._marked / self._pixels, "classes": classes}
 

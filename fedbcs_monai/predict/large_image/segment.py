@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbcs_monai.predict.large_image.mask_statistics import Tally
+from fedbcs_monai.predict.large_image.mask_statistics import RunningStatistics
 from fedbcs_monai.predict.large_image.streaming import WHOLE, probabilities_of, sliding
 from fedbcs_monai.predict.large_image.tiff import rows_of, size_of, write_tiled
 from fedbcs_monai.predict.mask_statistics import warnings_of_fraction
@@ -18,7 +18,7 @@ from fedbcs_monai.predict.source import Source
 OVERVIEW = 2000  # pixels of the longer side, at most
 
 
-class Region(NamedTuple):
+class LargeImageResult(NamedTuple):
     """What is told of a large picture.
 
     Fields:
@@ -35,13 +35,13 @@ class Region(NamedTuple):
     mask: NDArray[np.uint8]
 
 
-def segment_region(
+def segment_large_image(
     predictor: Predictor,
     path: Path,
     mask: Path,
     probability: Path | None,
     progress: Callable[[float], None],
-) -> Region:
+) -> LargeImageResult:
     """Segment a large TIFF and write its mask, 0 and 255, and if wanted the probability, 0 to 255, as tiled TIFFs.
 
     Args:
@@ -57,28 +57,28 @@ def segment_region(
     height, width = size_of(path)
     step = -(-max(height, width) // OVERVIEW)
     models = [sliding(model) for model in predictor.models]
-    tally, seen, marked = Tally(len(models[0].classes)), _Thinned(step), _Thinned(step)
+    running, seen, marked = RunningStatistics(len(models[0].classes)), _Thinned(step), _Thinned(step)
     rows = seen.passing(rows_of(path))
     with TemporaryDirectory(dir=mask.parent, prefix=".fedbcs-") as folder:
         found, likely = Path(folder) / "found", Path(folder) / "likely"
         with found.open("wb") as marks, likely.open("wb") as chances:
             for each in probabilities_of(models, rows, (height, width), path):
                 classes, soft = models[0].decide(each), np.asarray(each)
-                tally.add(classes, soft)
+                running.add(classes, soft)
                 marked.add(classes)
                 marks.write(np.where(classes > 0, 255, 0).astype(np.uint8).tobytes())
                 if probability is not None:
                     chances.write(np.round((1 - soft[0]) * 255).astype(np.uint8).tobytes())
-                progress(tally.rows / height)
+                progress(running.rows / height)
         write_tiled(mask, found, (height, width))
         if probability is not None:
             write_tiled(probability, likely, (height, width))
-    statistics = predictor.named(tally.statistics())
+    statistics = predictor.named(running.statistics())
     warnings = warnings_of_fraction(statistics["foreground_fraction"])
     if models != predictor.models:
         warnings.append(f"this model takes pictures whole; over this one a window of {WHOLE} x {WHOLE} pixels was slid")
     overview = Source(path, seen.picture(), None)
-    return Region((height, width), statistics, warnings, overview, marked.picture())
+    return LargeImageResult((height, width), statistics, warnings, overview, marked.picture())
 
 
 class _Thinned:

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SENT = {"a": torch.tensor([[0.5, -0.25], [1.0, 2.0]]), "b": torch.tensor([3.0])}
 
 
-class Told:
+class StyleAnswer:
     """What a site's executor would say, and what its answer is behind the filters of the site."""
 
     def __init__(self, monkeypatch):
@@ -48,7 +48,7 @@ class Told:
 
 @pytest.fixture
 def site(monkeypatch):
-    return Told(monkeypatch)
+    return StyleAnswer(monkeypatch)
 
 
 def of(name, *arguments, **options):

@@ -11,7 +11,7 @@ import torch
 
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.nvflare.process import Failed, Stopped, TrainerProcess
-from fedbcs_monai.backends.nvflare.wire import read_update, write_message
+from fedbcs_monai.backends.nvflare.wire import decode_update, write_message
 from fedbcs_monai.federated.messages import Broadcast
 from fedbcs_monai.ood.distance import STYLES
 from fedbcs_monai.runs.checkpoint import read_checkpoint
@@ -64,7 +64,7 @@ def asked(trainer, folder, state, task="train", **options):
     round = state.round + 1 if task == "train" else state.round
     write_message(question, Broadcast(round, state.weights, state.shared, task))
     trainer.ask(question, answer, **options)
-    return read_update(answer)
+    return decode_update(answer)
 
 
 def same(first, second):

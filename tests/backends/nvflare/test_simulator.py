@@ -15,7 +15,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.settings import plain
 
 pytestmark = [pytest.mark.nvflare, pytest.mark.filterwarnings("ignore")]
-METHODS = [name for name in methods.__all__ if name not in ("Local", "Method")]
+METHODS = [name for name in methods.__all__ if name not in ("ClientContext", "Method")]
 TRAINED = ("Alder", "Birch", "Cedar")
 FAST = ("FedBCS", "FedBN", "SCAFFOLD")
 """Methods that send more, that keep a part of the network, and that remember; all of them take minutes."""

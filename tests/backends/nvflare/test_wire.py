@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from fedbcs_monai.backends.nvflare.wire import read_broadcast, read_update, write_message
-from fedbcs_monai.federated.messages import Broadcast, Moment, Update
+from fedbcs_monai.backends.nvflare.wire import decode_broadcast, decode_update, write_message
+from fedbcs_monai.federated.messages import Broadcast, ExchangeId, Update
 
 WEIGHTS = {"a.weight": torch.rand(3, 2), "a.count": torch.tensor(7), "b": torch.rand(2, 3, 4, 4)}
 SHARED = {"decoder/1": torch.rand(5), "half": torch.rand(2).half()}
@@ -15,7 +15,7 @@ SHARED = {"decoder/1": torch.rand(5), "half": torch.rand(2).half()}
 def sent(message, folder):
     file = folder / "message.safetensors"
     write_message(file, message)
-    return read_update(file) if isinstance(message, Update) else read_broadcast(file)
+    return decode_update(file) if isinstance(message, Update) else decode_broadcast(file)
 
 
 def same(found, wanted):
@@ -26,9 +26,9 @@ def same(found, wanted):
 
 
 def test_a_broadcast_comes_as_it_went(tmp_path):
-    found = sent(Broadcast(3, WEIGHTS, SHARED, "gradients", 1, {"Alder": Moment(2, 0)}, selected=2), tmp_path)
+    found = sent(Broadcast(3, WEIGHTS, SHARED, "gradients", 1, {"Alder": ExchangeId(2, 0)}, selected=2), tmp_path)
     assert (found.round, found.task, found.exchange, found.selected) == (3, "gradients", 1, 2)
-    assert found.refused == {"Alder": Moment(2, 0)}
+    assert found.refused == {"Alder": ExchangeId(2, 0)}
     same(found.weights, WEIGHTS)
     same(found.shared, SHARED)
 
@@ -56,5 +56,5 @@ def test_a_file_that_is_there_is_whole(tmp_path):
     sent(Update("Alder", 1, WEIGHTS, {}), tmp_path)
     with pytest.raises(TypeError):
         sent(Update("Birch", 1, {}, {}, {"loss": object()}), tmp_path)
-    assert read_update(tmp_path / "message.safetensors").site == "Alder"
+    assert decode_update(tmp_path / "message.safetensors").site == "Alder"
     assert [path.name for path in tmp_path.iterdir()] == ["message.safetensors"]

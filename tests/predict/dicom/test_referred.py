@@ -158,8 +158,8 @@ def test_an_identifier_that_is_too_long_is_never_cut(tmp_path, made, writer):
 @pytest.mark.parametrize("thickness", [None, "", "0"])
 def test_a_missing_thickness_costs_no_segmentation(tmp_path, made, thickness):
     source = read(spoilt(made, SliceThickness=thickness), made, tmp_path / "series")
-    measures = back(source, seg, tmp_path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    assert float(measures.SliceThickness) == pytest.approx(made.GAP)
+    mask_statistics = back(source, seg, tmp_path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(mask_statistics.SliceThickness) == pytest.approx(made.GAP)
 
 
 @WRITERS

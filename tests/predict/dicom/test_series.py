@@ -32,12 +32,12 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.dicom.geometry import Header, even_places, fault_of
 from fedbcs_monai.predict.dicom.series import choose, find_series
 from fedbcs_monai.predict.dicom.volume import read_series
-from fedbcs_monai.predict.intended_input import NOTHING, Facts
+from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
 from fedbcs_monai.predict.studies import Wanted, find_studies
 
 
 def read(folder: Path):
-    (series,) = choose(find_series(folder.iterdir()), (), NOTHING, folder)
+    (series,) = choose(find_series(folder.iterdir()), (), ANY_INPUT, folder)
     return read_series(series, folder)
 
 
@@ -423,13 +423,13 @@ def two_series(made, tmp_path, **second):
 def test_the_only_series_that_fits_is_taken_and_otherwise_they_are_listed(tmp_path, made):
     tree = two_series(made, tmp_path, orientation=CORONAL)
     found = find_series(tree.rglob("*.dcm"))
-    assert [series.facts for series in found] == [Facts("MR", "axial"), Facts("MR", "coronal")]
-    assert choose(found, (), Facts("MR", "axial"), tree) == found[:1]
-    assert choose(found, ("7",), NOTHING, tree) == found[1:]
-    assert choose(found, (found[1].uid,), NOTHING, tree) == found[1:]
-    assert choose(found, ("all",), NOTHING, tree) == found
+    assert [series.intended_input for series in found] == [IntendedInput("MR", "axial"), IntendedInput("MR", "coronal")]
+    assert choose(found, (), IntendedInput("MR", "axial"), tree) == found[:1]
+    assert choose(found, ("7",), ANY_INPUT, tree) == found[1:]
+    assert choose(found, (found[1].uid,), ANY_INPUT, tree) == found[1:]
+    assert choose(found, ("all",), ANY_INPUT, tree) == found
     with pytest.raises(UserError) as asked:
-        choose(found, (), NOTHING, tree)
+        choose(found, (), ANY_INPUT, tree)
     first, *lines = str(asked.value).splitlines()
     assert "holds 2 DICOM series; 2 of them may be meant; name one with --series" in first
     assert lines == [
@@ -437,9 +437,9 @@ def test_the_only_series_that_fits_is_taken_and_otherwise_they_are_listed(tmp_pa
         "  7: MR coronal, 5 images of 20 x 32, TR 5000, TE 100, ORIGINAL PRIMARY M",
     ]
     with pytest.raises(UserError, match="--series 9 is none of them"):
-        choose(found, ("9",), NOTHING, tree)
+        choose(found, ("9",), ANY_INPUT, tree)
     with pytest.raises(UserError, match="none of them fits this model"):
-        choose(found, (), Facts("CT"), tree)
+        choose(found, (), IntendedInput("CT"), tree)
 
 
 def test_a_localizer_beside_the_series_is_never_taken(tmp_path, made):
@@ -450,15 +450,15 @@ def test_a_localizer_beside_the_series_is_never_taken(tmp_path, made):
         image.save_as(path)
     found = find_series(tree.rglob("*.dcm"))
     assert [series.number for series in found] == ["1", "4"]
-    assert choose(found, (), NOTHING, tree) == found[1:]
+    assert choose(found, (), ANY_INPUT, tree) == found[1:]
     with pytest.raises(UserError, match="series 1: its images lie in 3 directions"):
-        choose(found, ("1",), NOTHING, tree)
+        choose(found, ("1",), ANY_INPUT, tree)
 
 
 def test_two_patients_are_told_apart_and_neither_is_named(tmp_path, made):
     tree = two_series(made, tmp_path, number=4, PatientName="Roe^Richard", PatientID="HOSP-1", StudyInstanceUID="1.2.5")
     with pytest.raises(UserError, match="2 DICOM series of 2 patients; 2 of them may be meant") as asked:
-        choose(find_series(tree.rglob("*.dcm")), (), NOTHING, tree)
+        choose(find_series(tree.rglob("*.dcm")), (), ANY_INPUT, tree)
     lines = str(asked.value).splitlines()
     assert [line[:24] for line in lines[1:]] == ["  1: patient 1, study 1,", "  2: patient 2, study 2,"]
     assert not any(word in str(asked.value) for word in ("Doe", "Roe", "HOSP", "Jane", "t2 of"))
@@ -477,8 +477,8 @@ def test_a_series_of_another_kind_is_asked_about(tmp_path, made):
     folder = made.save(made.slices(made.voxels()), tmp_path / "series")
     found = find_series(folder.iterdir())
     with pytest.raises(UserError, match="is MR axial, but this model is for CT coronal; --series 4 segments it anyway"):
-        choose(found, (), Facts("CT", "coronal"), folder)
-    assert choose(found, ("4",), Facts("CT"), folder) == found
+        choose(found, (), IntendedInput("CT", "coronal"), folder)
+    assert choose(found, ("4",), IntendedInput("CT"), folder) == found
 
 
 def test_what_holds_no_image_is_left_out(tmp_path, made):
@@ -490,4 +490,4 @@ def test_what_holds_no_image_is_left_out(tmp_path, made):
     note.save_as(folder / "note.dcm")
     assert len(find_series(folder.iterdir())) == 1
     with pytest.raises(UserError, match="hold no image"):
-        choose(find_series([folder / "note.dcm"]), (), NOTHING, folder)
+        choose(find_series([folder / "note.dcm"]), (), ANY_INPUT, folder)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fedbcs_monai.predict.large_image.mask_statistics import Tally
-from fedbcs_monai.predict.mask_statistics import measures
+from fedbcs_monai.predict.large_image.mask_statistics import RunningStatistics
+from fedbcs_monai.predict.mask_statistics import mask_statistics
 from fedbcs_monai.predict.source import Source
 
 RNG = np.random.default_rng(0)
@@ -13,11 +13,11 @@ RNG = np.random.default_rng(0)
 
 def whole_and_parts(mask, heights):
     probabilities = RNG.random((3, *mask.shape)).astype(np.float32)
-    tally, top = Tally(3), 0
+    running, top = RunningStatistics(3), 0
     for height in heights:
-        tally.add(mask[top : top + height], probabilities[:, top : top + height])
+        running.add(mask[top : top + height], probabilities[:, top : top + height])
         top += height
-    return measures(mask, probabilities, Source("a.png", mask, None)), tally.statistics()
+    return mask_statistics(mask, probabilities, Source("a.png", mask, None)), running.statistics()
 
 
 @pytest.mark.parametrize("heights", [(60,), (1,) * 60, (7, 20, 33), (59, 1)])

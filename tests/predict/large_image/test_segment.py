@@ -8,7 +8,7 @@ import tifffile
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict import Predictor, predict
-from fedbcs_monai.predict.large_image.segment import segment_region
+from fedbcs_monai.predict.large_image.segment import segment_large_image
 from fedbcs_monai.predict.large_image.streaming import Window
 
 WINDOW = {"inferer::roi_size": [64, 64], "preprocessing::transforms::1::spatial_size": [64, 64]}
@@ -37,8 +37,8 @@ def test_windows_lie_where_monai_lays_them(rows):
 def test_strips_give_the_mask_and_the_statistics_of_the_whole(tmp_path, small_window, picture, models):
     tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb", tile=(48, 80), compression="zlib")
     predictor = Predictor([small_window / "model.safetensors", small_window / "last.safetensors"][:models], "cpu")
-    whole, heard = predictor(tmp_path / "a.tif"), []
-    region = segment_region(predictor, tmp_path / "a.tif", tmp_path / "m.tif", tmp_path / "p.tif", heard.append)
+    whole, on_study = predictor(tmp_path / "a.tif"), []
+    region = segment_large_image(predictor, tmp_path / "a.tif", tmp_path / "m.tif", tmp_path / "p.tif", on_study.append)
     assert np.array_equal(tifffile.imread(tmp_path / "m.tif") > 0, whole.mask > 0)
     assert 0.05 < whole.mask.mean() < 0.95
     assert np.abs(tifffile.imread(tmp_path / "p.tif") / 255 - whole.probability).max() < 0.003
@@ -47,8 +47,8 @@ def test_strips_give_the_mask_and_the_statistics_of_the_whole(tmp_path, small_wi
     assert ours == theirs
     assert np.array_equal(region.overview.array, picture)
     assert np.array_equal(region.mask, whole.mask)
-    assert heard == sorted(heard)
-    assert heard[-1] == 1
+    assert on_study == sorted(on_study)
+    assert on_study[-1] == 1
 
 
 def test_over_a_picture_for_a_model_that_takes_them_whole_a_window_is_slid(tmp_path, make_model, picture, monkeypatch):
@@ -57,7 +57,7 @@ def test_over_a_picture_for_a_model_that_takes_them_whole_a_window_is_slid(tmp_p
     small = {"preprocessing::transforms::1::spatial_size": [64, 64]}
     slides = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64], "overlap": 0.25}
     whole, slid = (make_model("nuclei", {**small, "inferer": one}) for one in ({"_target_": "SimpleInferer"}, slides))
-    region = segment_region(Predictor(whole, "cpu"), tmp_path / "a.tif", tmp_path / "m.tif", None, lambda _: None)
+    region = segment_large_image(Predictor(whole, "cpu"), tmp_path / "a.tif", tmp_path / "m.tif", None, lambda _: None)
     assert np.array_equal(region.mask, Predictor(slid, "cpu")(tmp_path / "a.tif").mask)
     assert "takes pictures whole" in region.warnings[-1]
 
@@ -97,5 +97,5 @@ def test_a_model_that_needs_the_whole_is_refused(tmp_path, make_model, picture, 
     tifffile.imwrite(tmp_path / "a.tif", picture, photometric="rgb")
     predictor = Predictor(make_model("nuclei", {**WINDOW, **changes}), "cpu")
     with pytest.raises(UserError, match=f"a.tif: is too large for memory, and this model has {said}"):
-        segment_region(predictor, tmp_path / "a.tif", tmp_path / "m.tif", None, lambda fraction: None)
+        segment_large_image(predictor, tmp_path / "a.tif", tmp_path / "m.tif", None, lambda fraction: None)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
