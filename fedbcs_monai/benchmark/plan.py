@@ -1,4 +1,4 @@
-"""Suite: what a benchmark trains, and which rows of which table that fills."""
+"""Benchmark plan: what a benchmark trains, and which table each training fills."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class TaskPlan:
     Args:
         name: of the task.
         methods: what is compared.
-        bounds: what the methods are held against, and never ranked with them.
+        bounds: what the methods are compared with, and never ranked among.
         ablation: with and without each part of FedBCS.
         style: style normalised in different places.
         sweep: one training under several values of one key.

@@ -1,4 +1,4 @@
-"""States: what a site keeps between two questions of a server, on the site's own disk."""
+"""ClientStore: what a site keeps between two questions of the server, on the site's own disk."""
 
 from dataclasses import dataclass
 from pathlib import Path

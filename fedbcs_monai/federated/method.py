@@ -1,4 +1,4 @@
-"""Method and Local: the interface that every federated method fills in."""
+"""Method and ClientContext: the interface that every federated method implements."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

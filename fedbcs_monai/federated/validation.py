@@ -22,7 +22,7 @@ NUMBERS = ("evaluate", "test", "describe", *QUESTIONS)
 TOLD = {"mean": TensorSpec((-1,)), "covariance": TensorSpec((-1, -1))}
 """What may come with the numbers that answer `QUESTIONS`."""
 
-MAX_EXPONENT = 2**20
+MAX_VALUES = 2**20
 """So many numbers may come besides the weights, or as many as the network has."""
 
 LIMIT = 1e12
@@ -150,7 +150,7 @@ def _check_amount(broadcast: Broadcast, update: Update) -> None:
     """Looked at before any number is, which takes time and memory."""
     for name, tensor in update.shared.items():
         _check_kind(name, tensor, "shared tensor")
-    most = max(MAX_EXPONENT, sum(tensor.numel() for tensor in broadcast.weights.values()))
+    most = max(MAX_VALUES, sum(tensor.numel() for tensor in broadcast.weights.values()))
     found = sum(tensor.numel() for tensor in update.shared.values())
     _check(found <= most, f"it shares {found:,} numbers, and {most:,} may come")
 

@@ -54,7 +54,7 @@ class FedContrast(Method):
         inter: weight of the contrast with other sites, >= 0, none in the first round. Both 0 is FedAvg, and nothing but
             networks is sent.
         tau: temperature, > 0.
-        feature_layer: features that are compared: the ``penultimate`` map that the last layer reads, or the ``bottleneck``.
+        feature_layer: features that are compared: the ``penultimate`` map before the last layer, or the ``bottleneck``.
         window: side of a window in pixels of the map.
         fraction: share of a window that must be of one class, in (0.5, 1]. Objects smaller than a window have only
             the mean.

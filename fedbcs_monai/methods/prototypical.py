@@ -33,7 +33,7 @@ class Prototypical(Method, ABC):
 
     Args:
         weight: of the alignment, >= 0; 0 is FedAvg, and nothing but networks is sent.
-        feature_layer: features that are compared: the ``bottleneck``, or the ``penultimate`` map that the last layer reads.
+        feature_layer: features that are compared: the ``bottleneck``, or the ``penultimate`` map before the last layer.
         anchor: what is aligned: random pixels (``pixel``) or the mean of each class in each image (``image_class``).
         anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
         average: of the anchors: within each class and then over ``classes``, or over all ``anchors`` (authors).

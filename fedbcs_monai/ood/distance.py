@@ -1,13 +1,13 @@
-"""Familiarity: how far a case lies from the cases of every training site.
+"""Distance to the training sites: how far a case lies from the cases of each of them.
 
 A case is a vector (D,), its style. Its deviation from a site is the Mahalanobis distance to the mean of the site's
-cases, divided by the root of D; the covariance is that within sites, pooled over them (Lee et al., NeurIPS 2018). How
-large a deviation is usual, a site's own cases say, each held against all others; a distance counts standard deviations
-of these from their mean.
+cases, divided by the root of D; the covariance is that within sites, pooled over them (Lee et al., NeurIPS 2018). A
+site's own cases, each compared with all others, show how large a deviation is usual. The distance is the number of
+standard deviations from that usual deviation.
 
 Sites have few cases. So the covariance and the spread of the usual deviations are pooled, the covariance is shrunk
-towards its diagonal, and a case that is held against the others is taken out of mean and covariance. A site with fewer
-than `MIN_CASES` cases tells nothing: mean and covariance of two would give both away.
+towards its diagonal, and a case that is compared with the others is taken out of mean and covariance. A site with fewer
+than `MIN_CASES` cases sends nothing: mean and covariance of two would reveal both.
 """
 
 import math
@@ -21,35 +21,35 @@ from torch import Tensor
 from fedbcs_monai.tensors import Tensors
 
 QUESTIONS = STYLES, DISTANCES = "styles", "distances"
-"""What sites are asked, one after the other: how their cases look, and how far these lie from each other."""
+"""The two questions to the sites: what their cases look like, and how far these lie from each other."""
 
 MIN_CASES = 3
-"""Cases that a site must have to tell of them."""
+"""A site with fewer cases sends nothing about them."""
 
 UNLIKE_SD = 3.0
-"""Farther than this from every site, a case is like none of them."""
+"""A case farther than this from every site is out of distribution."""
 
 SHRINKAGE = 0.1
 """Share of its diagonal in a covariance."""
 
 FLOOR = 1e-6
-"""Of the mean variance: a channel that varies less in all known cases does not rule."""
+"""Share of the mean variance that is added to every channel, so that one that hardly varies does not dominate."""
 
 
 class StyleAnswer(NamedTuple):
-    """What a site tells: tensors and plain numbers, by name."""
+    """A site's answer: tensors and plain numbers, by name."""
 
     tensors: Tensors
     numbers: Mapping[str, float]
 
 
 class SiteStyle(NamedTuple):
-    """A site as a new case is held against it.
+    """What the cases of one site look like to a network.
 
     Fields:
         mean: of its cases, (D,).
         covariance: within sites, (D, D).
-        usual: the mean deviation of its own cases, each from the others.
+        usual: the mean deviation of its own cases, each from all others.
         spread: the standard deviation of these.
     """
 

@@ -1,4 +1,4 @@
-"""Familiar: what a federation learns of its sites' cases, in two questions."""
+"""Exchange: how the server learns, in two questions, what each site's cases look like."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Known: what a federation knows of its sites' cases, in a file beside the weights that see them so."""
+"""Site styles on disk: what each site's cases look like to a model, beside the model's weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

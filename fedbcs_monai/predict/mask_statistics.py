@@ -1,4 +1,4 @@
-"""Measures: what is told of a mask, and what should make its reader look twice."""
+"""Mask statistics: volumes and components of a mask, and warnings that ask its reader to look twice."""
 
 from typing import Any
 

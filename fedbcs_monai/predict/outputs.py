@@ -1,4 +1,4 @@
-"""Products: what is written of one prediction, and where."""
+"""Outputs: which files are written for one prediction, and where."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Arms: the methods under comparison, each with the runs that differ only by their seed or fold."""
+"""Method groups: runs of one method that differ only in seed or fold."""
 
 import json
 import math

@@ -9,7 +9,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import Broadcast, State, Update
 from fedbcs_monai.federated.method import TensorSpec
 from fedbcs_monai.federated.server import Aggregator
-from fedbcs_monai.federated.validation import MAX_EXPONENT, examined
+from fedbcs_monai.federated.validation import MAX_VALUES, examined
 from fedbcs_monai.methods import FedAvg
 
 WEIGHTS = {"w": torch.zeros(2), "count": torch.tensor(3)}
@@ -83,7 +83,7 @@ def reason(*args, **options):
         ({"shared": shared("rows", torch.ones(2, 4))}, r"rows is \(2, 4\) float32, not \(n, 3\) float32"),
         ({"shared": shared("rows", torch.ones(0, 3))}, r"rows is \(0, 3\) float32, not \(n, 3\) float32"),
         (
-            {"shared": shared("rows", torch.ones(MAX_EXPONENT, 3))},
+            {"shared": shared("rows", torch.ones(MAX_VALUES, 3))},
             "it shares 3,145,733 numbers, and 1,048,576 may come",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Segment a region: a large picture to a tiled mask of its size and to statistics, a few strips of it in memory."""
+"""Segment a large image: a tiled mask of its size, and statistics, with a few strips of it in memory."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
