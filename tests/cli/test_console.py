@@ -22,11 +22,11 @@ def heard(name: str, width: int = 200) -> dict[str, str]:
     say.result("wrote", path=name)
     say.table("scores", name, {"site": "site", "dice_percent": "Dice %"}, [[name, 71.0]])
     say.note(name)
-    say.evaluated(3, {name: 0.5})
-    say.begun(name, 5, 0, {name: 2})
-    say.stepped(name, 1)
+    say.on_evaluation(3, {name: 0.5})
+    say.on_train_begin(name, 5, 0, {name: 2})
+    say.on_step_end(name, 1)
     say.bars.refresh()
-    say.finished()
+    say.on_train_end()
     with say.progress(name) as moved:
         moved(1, 2)
     return {which: console.file.getvalue() for which, console in streams.items()}

@@ -60,8 +60,8 @@ def test_scores_of_a_run_are_numbers_and_nulls_in_json_and_name_every_site(run, 
 
 
 def test_json_has_no_number_that_is_not_finite(capsys):
-    JsonConsole().evaluated(3, {"Alder": math.nan, "Birch": 0.5})
-    JsonConsole().trained(3, "Alder", {"loss": math.inf})
+    JsonConsole().on_evaluation(3, {"Alder": math.nan, "Birch": 0.5})
+    JsonConsole().on_client_end(3, "Alder", {"loss": math.inf})
     evaluated, trained = lines(capsys)
     assert evaluated["val_dice_percent"] == {"Alder": None, "Birch": 50.0}
     assert trained["loss"] is None
