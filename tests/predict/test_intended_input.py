@@ -1,4 +1,4 @@
-"""Facts: what a bundle's metadata states is used, and a run folder states only its task."""
+"""IntendedInput: what a bundle's metadata states is used, and a run folder states only its task."""
 
 import json
 
