@@ -14,7 +14,18 @@ from fedbcs_monai.catalog import find_task, find_variant, tasks
 from fedbcs_monai.components import TRUST, check_permitted, components, resolved, trusted_target
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.registry import method_target, network_layers, own_methods, registered
-from fedbcs_monai.settings import KEYS, OLD_NAMES, SLOTS, TEXTS, Key, Settings, check_classes, check_keys, check_value
+from fedbcs_monai.settings import (
+    KEYS,
+    OLD_FIELDS,
+    OLD_NAMES,
+    SLOTS,
+    TEXTS,
+    Key,
+    Settings,
+    check_classes,
+    check_keys,
+    check_value,
+)
 
 Content = dict[str, Any]
 """What a file says, before it is checked."""
@@ -145,11 +156,20 @@ def renamed(content: Mapping[str, Any], where: str, *, warn: bool = True) -> Con
         where: what a warning begins with.
         warn: say once which names are no longer used.
     """
-    old = sorted({key for key in content if key.partition("::")[0] in OLD_NAMES})
-    if old and warn:
-        said = ", ".join(f"{key} is now {OLD_NAMES[key.partition('::')[0]]}" for key in old)
-        warnings.warn(f"{where}: {said}", stacklevel=2)
-    return {OLD_NAMES.get(key, key): value for key, value in content.items()}
+    old = {key: OLD_NAMES[first] for key in content if (first := key.partition("::")[0]) in OLD_NAMES}
+    old |= {key: f"method::{OLD_FIELDS[field]}" for key in content if (field := _field(key)) in OLD_FIELDS}
+    method = content["method"] if isinstance(content.get("method"), Mapping) else {}
+    fields = {name: new for name, new in OLD_FIELDS.items() if name in method}
+    if (old or fields) and warn:
+        said = {**old, **{f"method::{name}": f"method::{new}" for name, new in fields.items()}}
+        warnings.warn(f"{where}: {', '.join(f'{key} is now {new}' for key, new in sorted(said.items()))}", stacklevel=2)
+    found = {old.get(key, key): value for key, value in content.items()}
+    return {**found, "method": {fields.get(name, name): value for name, value in method.items()}} if fields else found
+
+
+def _field(key: str) -> str:
+    """The field of the method that a key such as ``method::tau`` names."""
+    return key.removeprefix("method::") if key.startswith("method::") else ""
 
 
 class Line(NamedTuple):

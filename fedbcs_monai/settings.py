@@ -214,6 +214,9 @@ TEXTS = frozenset(name for name, key in KEYS.items() if key.kind.startswith(("te
 OLD_NAMES: Mapping[str, str] = {"pool": "centralized", "familiarity": "ood"}
 """Keys that have been renamed, with their names of today."""
 
+OLD_FIELDS: Mapping[str, str] = {"tap": "feature_layer"}
+"""Fields of methods that have been renamed, with their names of today."""
+
 
 def keys_that(rule: str, value: Any = True) -> tuple[str, ...]:
     """The keys of which a rule of `_key` holds.

@@ -99,6 +99,18 @@ def test_old_names_of_keys_load_with_one_warning_each(tmp_path):
         assert load_config("nuclei", {"pool": "site"}).centralized == "site"
 
 
+def test_an_old_field_of_a_method_loads_with_one_warning(tmp_path):
+    method = {"_target_": "fedbcs_monai.methods.FedProto", "tap": "penultimate", "weight": 2}
+    (tmp_path / "config.json").write_text(json.dumps({"method": method}))
+    with pytest.warns(UserWarning, match="method::tap is now method::feature_layer") as warned:
+        settings = load_config(tmp_path / "config.json")
+    assert len(warned) == 1
+    assert settings.method == {"_target_": method["_target_"], "feature_layer": "penultimate", "weight": 2}
+    with pytest.warns(UserWarning, match="command line: method::tap is now method::feature_layer"):
+        overridden = load_config("nuclei", {"method": "FedProto", "method::tap": "penultimate"})
+    assert overridden.method["feature_layer"] == "penultimate"
+
+
 def test_a_job_of_an_earlier_version_loads(tmp_path):
     (tmp_path / "experiment.json").write_text(json.dumps({"familiarity": False}))
     with pytest.warns(UserWarning, match="familiarity is now ood"):

@@ -80,7 +80,7 @@ class FedContrast(Method):
         super().__post_init__()
         not_negative("intra", self.intra)
         not_negative("inter", self.inter)
-        choose("tap", self.feature_layer, FEATURE_LAYERS)
+        choose("feature_layer", self.feature_layer, FEATURE_LAYERS)
         choose("average", self.average, AVERAGES)
         not_negative("windows_per_class", self.windows_per_class)
         for name in ("tau", "window", "background", "foreground"):

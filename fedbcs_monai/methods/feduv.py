@@ -52,7 +52,7 @@ class FedUV(Method):
         not_negative("variance", self.variance)
         not_negative("uniformity", self.uniformity)
         choose("gamma", self.gamma, TARGETS)
-        choose("tap", self.feature_layer, FEATURE_LAYERS)
+        choose("feature_layer", self.feature_layer, FEATURE_LAYERS)
         choose("points", self.points, POINTS)
 
     def loss(self, client: ClientContext, batch: Batch) -> Tensor:

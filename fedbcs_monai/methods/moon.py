@@ -40,7 +40,7 @@ class MOON(Method):
         super().__post_init__()
         not_negative("mu", self.mu)
         positive("tau", self.tau)
-        choose("tap", self.feature_layer, FEATURE_LAYERS)
+        choose("feature_layer", self.feature_layer, FEATURE_LAYERS)
 
     def on_round_start(self, client: ClientContext) -> None:
         """Take out both frozen networks."""

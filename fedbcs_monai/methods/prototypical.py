@@ -52,7 +52,7 @@ class Prototypical(Method, ABC):
         """Check the fields."""
         super().__post_init__()
         not_negative("weight", self.weight)
-        choose("tap", self.feature_layer, FEATURE_LAYERS)
+        choose("feature_layer", self.feature_layer, FEATURE_LAYERS)
         choose("anchor", self.anchor, ANCHORS)
         not_negative("anchors_per_class", self.anchors_per_class)
         choose("average", self.average, AVERAGES)

@@ -8,12 +8,13 @@ from fedbcs_monai.federated.history import History, Magnitude
 from fedbcs_monai.federated.messages import ExchangeId, State, Unreadable, Update
 from fedbcs_monai.federated.method import TensorSpec
 from fedbcs_monai.federated.server import Aggregator, aggregator_of
+from fedbcs_monai.federated.session import ClientSession
 from fedbcs_monai.federated.site import Site
 from fedbcs_monai.methods import SCAFFOLD, FedAvg, FedProto
 from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.tensors import detached
 
-LUGGAGE = {"1": TensorSpec((2,))}
+PAYLOAD = {"1": TensorSpec((2,))}
 
 
 def stepping(steps, size=1.0, cases=None):
@@ -32,7 +33,7 @@ def server(w=0.0, **options):
     made = Aggregator(
         FedProto(),
         State(0, {"w": torch.tensor([w])}, {}),
-        payload=LUGGAGE,
+        payload=PAYLOAD,
         refused=lambda broadcast, site, reason: refused.append((broadcast.round, site, reason)),
         **options,
     )
@@ -126,12 +127,14 @@ def test_one_infinite_round_does_not_exclude_a_site(method, one_weight_sites, sa
     refused = []
 
     def ask(sites, without=None):
+        sessions = [ClientSession(method, site) for site in sites]
+
         def carry(broadcast):
             if sites is ill:
                 ill[1].batches = whole if broadcast.round != 2 else spoilt(whole)
-            for site in sites:
-                if (site.name, broadcast.round) != without:
-                    yield site.answer(method, broadcast)
+            for session in sessions:
+                if (session.site.name, broadcast.round) != without:
+                    yield session.answer(broadcast)
 
         return carry
 

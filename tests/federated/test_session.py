@@ -78,8 +78,8 @@ def test_numbers_are_asked_of_the_state_after_their_round(session):
 
 @dataclass(frozen=True)
 class Failing(FedAvg):
-    def finish(self, local):
-        local.memory["left"] = torch.ones(1)
+    def client_payload(self, client):
+        client.memory["left"] = torch.ones(1)
         raise ZeroDivisionError
 
 

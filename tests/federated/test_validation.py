@@ -14,7 +14,7 @@ from fedbcs_monai.methods import FedAvg
 
 WEIGHTS = {"w": torch.zeros(2), "count": torch.tensor(3)}
 ASKED = Broadcast(1, WEIGHTS, {})
-LUGGAGE = {
+PAYLOAD = {
     "decoder/0": TensorSpec((3,)),
     "decoder/1": TensorSpec((3,)),
     "rows": TensorSpec((-1, 3)),
@@ -33,7 +33,7 @@ def shared(name, tensor):
 
 
 def objected(asked=ASKED, **change):
-    return reason(asked, replace(GOOD, **change), payload=LUGGAGE)
+    return reason(asked, replace(GOOD, **change), payload=PAYLOAD)
 
 
 def reason(*args, **options):
@@ -113,8 +113,8 @@ def test_a_good_update_is_believed(change):
 
 def test_what_sites_keep_to_themselves_must_not_come():
     kept = replace(GOOD, weights={"count": torch.tensor(4)})
-    assert reason(ASKED, kept, {"w"}, LUGGAGE) is None
-    assert "unknown: w" in reason(ASKED, GOOD, {"w"}, LUGGAGE)
+    assert reason(ASKED, kept, {"w"}, PAYLOAD) is None
+    assert "unknown: w" in reason(ASKED, GOOD, {"w"}, PAYLOAD)
 
 
 def test_numbers_come_without_weights_and_other_tasks_may():

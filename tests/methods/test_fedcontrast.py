@@ -164,7 +164,7 @@ WRONG = {
     "windows_per_class": -1,
     "background": 0,
     "foreground": 0,
-    "tap": "other",
+    "feature_layer": "other",
     "average": "other",
 }
 

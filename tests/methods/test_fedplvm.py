@@ -162,7 +162,7 @@ def test_how_many_vectors_are_sent_depends_on_the_data(hospitals, run):
 @pytest.mark.parametrize(
     "wrong",
     [{"alpha": 0}, {"alpha": 1.5}, {"tau": 0}, {"weight": -1}, {"anchors_per_class": -1}, {"pixels_per_class": -1}]
-    + [{name: "other"} for name in ("tap", "anchor", "average", "prototype_pass")],
+    + [{name: "other"} for name in ("feature_layer", "anchor", "average", "prototype_pass")],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong):

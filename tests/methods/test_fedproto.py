@@ -163,7 +163,7 @@ def test_one_site_is_pulled_to_its_own_prototypes(hospitals, run):
 @pytest.mark.parametrize(
     "wrong",
     [{"weight": -1}, {"anchors_per_class": -1}]
-    + [{name: "other"} for name in ("tap", "anchor", "average", "masks", "prototype_pass")],
+    + [{name: "other"} for name in ("feature_layer", "anchor", "average", "masks", "prototype_pass")],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong):

@@ -116,7 +116,9 @@ def test_weights_are_all_that_is_sent(hospitals, run):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"variance": -1}, {"uniformity": -1}, {"gamma": "x"}, {"tap": "logits"}, {"points": "x"}], ids=str
+    "wrong",
+    [{"variance": -1}, {"uniformity": -1}, {"gamma": "x"}, {"feature_layer": "logits"}, {"points": "x"}],
+    ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):

@@ -155,7 +155,7 @@ def test_two_vectors_a_site_and_round(hospitals, run):
 @pytest.mark.parametrize(
     "wrong",
     [{"tau": 0}, {"weight": -1}, {"anchors_per_class": -1}]
-    + [{name: "other"} for name in ("tap", "anchor", "average", "masks", "prototype_pass")],
+    + [{name: "other"} for name in ("feature_layer", "anchor", "average", "masks", "prototype_pass")],
     ids=str,
 )
 def test_settings_that_cannot_be_are_refused(wrong):

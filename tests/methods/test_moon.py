@@ -51,7 +51,7 @@ def test_frozen_passes_leave_mode_and_running_statistics_alone(hospitals, run):
     assert sites[0].network.training
 
 
-@pytest.mark.parametrize("tap", ["bottleneck", "penultimate"])
+@pytest.mark.parametrize("feature_layer", ["bottleneck", "penultimate"])
 def test_both_taps_train(hospitals, run, feature_layer):
     terms = run(MOON(feature_layer=feature_layer), hospitals(), 2).metric("contrast")
     assert len(terms) == 3
@@ -65,7 +65,7 @@ def test_mu_0_is_fedavg_bit_for_bit(hospitals, run, same):
     assert not same(plain.weights, drawn.weights)
 
 
-@pytest.mark.parametrize("wrong", [{"mu": -1}, {"tau": 0}, {"tap": "logits"}], ids=str)
+@pytest.mark.parametrize("wrong", [{"mu": -1}, {"tau": 0}, {"feature_layer": "logits"}], ids=str)
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         MOON(**wrong)

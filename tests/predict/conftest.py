@@ -34,7 +34,7 @@ def make_model(tmp_path_factory) -> Callable[..., Path]:
 
     def make(task: str, changes: Mapping[str, Any]) -> Path:
         folder = tmp_path_factory.mktemp(task)
-        config = load_config(f"{task}_fedavg", {**SMALL, **changes})
+        config = load_config(task, {**SMALL, **changes})
         (folder / "config.json").write_text(json.dumps(plain(config)))
         weights = build_network(config, compute_of(config)).state_dict()
         write_tensors(folder / "model.safetensors", weights)
