@@ -10,7 +10,9 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import fedbcs_monai
-from fedbcs_monai import keys, methods, networks
+from fedbcs_monai import methods, networks
+from fedbcs_monai.benchmark import read_plan
+from fedbcs_monai.settings import KEYS
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,11 +72,11 @@ def page_of(title: str, package: Any, words: str) -> str:
 def configuration() -> str:
     """A page with every key of a configuration and of a benchmark."""
     tables = {
-        "A run": keys.KEYS,
-        "A benchmark": keys.BENCHMARK_KEYS,
-        "A task of a benchmark": keys.TASK_KEYS,
-        "A training of a benchmark": keys.TRAINING_KEYS,
-        "A sweep of a benchmark": keys.SWEEP_KEYS,
+        "A run": {name: key.help for name, key in KEYS.items()},
+        "A benchmark": read_plan.BENCHMARK_KEYS,
+        "A task of a benchmark": read_plan.TASK_KEYS,
+        "A training of a benchmark": read_plan.TRAINING_KEYS,
+        "A sweep of a benchmark": read_plan.SWEEP_KEYS,
     }
     words = "Every key of a run is also an option of `fedbcs train`; `a::b` names the key `b` within `a`."
     return "\n\n".join(["# Configuration keys", words, *(table(title, rows) for title, rows in tables.items())])

@@ -33,9 +33,10 @@ class Registered(NamedTuple):
 
 
 def own_methods() -> dict[str, type]:
-    """Our methods by the name of their class, in alphabetical order."""
+    """Our methods by the name of their class: FedAvg first, then in alphabetical order."""
     module = import_module(METHODS)
-    found = {name: getattr(module, name) for name in module.__all__}
+    names = sorted(module.__all__, key=lambda name: (name != "FedAvg", name.lower()))
+    found = {name: getattr(module, name) for name in names}
     return {name: one for name, one in found.items() if issubclass(one, module.Method) and one is not module.Method}
 
 

@@ -279,7 +279,7 @@ def test_a_file_of_weights_that_would_run_something_is_refused(sound, folder):
     assert not (folder / MARKER).exists()
 
 
-@pytest.mark.parametrize("command", ["train", "benchmark", "predict", "evaluate", "bundle", "familiarity", "export"])
+@pytest.mark.parametrize("command", ["train", "benchmark", "predict", "evaluate", "bundle", "ood", "export"])
 def test_every_command_refuses_in_one_line_with_the_way_out(command, sound, folder, nuclei_sites, capsys, monkeypatch):
     if command == "export":
         pytest.importorskip("nvflare")
@@ -296,7 +296,7 @@ def test_every_command_refuses_in_one_line_with_the_way_out(command, sound, fold
         "predict": ["predict", run, "-i", str(nuclei_sites.parent / "Alder" / "images"), "-o", "masks"],
         "evaluate": ["evaluate", run, "--sites", str(nuclei_sites)],
         "bundle": ["bundle", run, "-o", "made", "-q"],
-        "familiarity": ["familiarity", run, "--sites", str(nuclei_sites)],
+        "ood": ["ood", run, "--sites", str(nuclei_sites)],
         "export": ["flare", "export", "mine.yaml", "-o", "job"],
     }[command]
     assert main(words) == 2

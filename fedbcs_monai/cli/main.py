@@ -34,9 +34,12 @@ app = App(
 
 COMMANDS = (
     *("demo", "list", "sites", "train", "benchmark", "flare"),
-    *("evaluate", "familiarity", "predict", "bundle", "report"),
+    *("evaluate", "ood", "predict", "bundle", "report"),
 )
 """In the order of the help. Each is imported when it is asked for; what takes seconds, such as torch, when it runs."""
+
+RENAMED = {"familiarity": "ood"}
+"""Commands of earlier versions, with their names of today."""
 
 _FUNCTIONS = {"list": "list_available", "flare": "app"}  # where it is not called as the command is
 
@@ -55,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0].startswith("-"):
         app.resolved_commands()  # for their first lines in the help
+    if words and words[0] in RENAMED:
+        return _failed(f"fedbcs {words[0]}", f"this command is now `fedbcs {RENAMED[words[0]]}`", words)
     command = f"fedbcs {words[0]}" if words and words[0] in app else "fedbcs"
     try:
         with _restoring():

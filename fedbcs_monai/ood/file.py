@@ -17,15 +17,22 @@ OF = "weights_sha256"
 
 
 def site_styles_file(weights: Path) -> Path:
-    """Where what is known of the sites lies: ``model.familiarity.safetensors`` beside ``model.safetensors``."""
-    return weights.with_name(f"{weights.stem}.familiarity.safetensors")
+    """The file of the site styles: ``model.ood.safetensors`` beside ``model.safetensors``."""
+    return weights.with_name(f"{weights.stem}.ood.safetensors")
+
+
+def find_site_styles(weights: Path) -> Path:
+    """The file of the site styles under its present name, or under that of earlier versions where only this exists."""
+    path, earlier = site_styles_file(weights), weights.with_name(f"{weights.stem}.familiarity.safetensors")
+    return earlier if earlier.is_file() and not path.is_file() else path
 
 
 def write_site_styles(weights: Path, sites: Mapping[str, SiteStyle]) -> None:
     """Write what is known of the sites, as cases look to these weights; without any site, remove what was there."""
     path = site_styles_file(weights)
     if not sites:
-        path.unlink(missing_ok=True)
+        while (there := find_site_styles(weights)).is_file():
+            there.unlink()
         return
     tensors = {OF: torch.tensor(list(bytes.fromhex(sha256(weights))), dtype=torch.uint8)}
     for name, site in sites.items():
@@ -45,7 +52,7 @@ def read_site_styles(weights: Path, site: str | None = None, digest: str = "") -
     Raises:
         UserError: the file is damaged.
     """
-    path = site_styles_file(weights)
+    path = find_site_styles(weights)
     if not path.is_file() or (site is None and keeping_sites(weights)):
         return {}
     try:
@@ -56,7 +63,7 @@ def read_site_styles(weights: Path, site: str | None = None, digest: str = "") -
         return {name: _known(under(name, tensors)) for name in names if site in (None, name)}
     except (DamagedError, KeyError, ValueError) as error:
         said = str(error) if isinstance(error, DamagedError) else f"{path}: cannot be read ({error})"
-        raise UserError(f"{said}, or make it anew with `fedbcs familiarity --overwrite`") from None
+        raise UserError(f"{said}, or replace it with `fedbcs ood --overwrite`") from None
 
 
 def _weights_of(path: Path, tensors: Tensors) -> str:

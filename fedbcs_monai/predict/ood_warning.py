@@ -1,4 +1,4 @@
-"""Familiar: how far an image lies from the sites that models were trained at, said of it and if need be warned of."""
+"""Out-of-distribution warning: how far an image is from the training sites, and a warning if it is too far."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,25 +14,26 @@ def listening(models: Sequence[Model]) -> Iterator[Callable[[], dict[str, float]
     """Listen to models at work on an image, for as long as the context lasts.
 
     Yields:
-        What says, once they are done, the distance of the image to every site in standard deviations, the nearest
-        first. Of several models it is that to which the image is least familiar. Empty if no model knows its sites.
+        A function to call once they are done. It returns the distance of the image to every site in standard
+        deviations, the nearest first. Of several models the one from whose sites the image is farthest counts. Empty
+        if no model knows its sites.
     """
     with ExitStack() as stack:
-        heard = [(m.sites, stack.enter_context(style_of(m.trained.network))) for m in models if m.sites]
+        styles = [(m.sites, stack.enter_context(style_of(m.trained.network))) for m in models if m.sites]
 
         def found() -> dict[str, float]:
-            each = [distances(sites, style.vector()) for sites, style in heard]
+            each = [distances(sites, style.vector()) for sites, style in styles]
             return max(each, key=lambda of_model: next(iter(of_model.values())), default={})
 
         yield found
 
 
 def statistics_of(distances_sd: dict[str, float]) -> dict[str, Any]:
-    """``site_styles``: the ``nearest`` site, its ``distance_sd``, and those of all ``sites``; empty where unknown."""
+    """``ood``: the ``nearest`` site, its ``distance_sd``, and those of all ``sites``; empty where unknown."""
     if not distances_sd:
         return {}
     nearest, distance_sd = next(iter(distances_sd.items()))
-    return {"familiarity": {"nearest": nearest, "distance_sd": distance_sd, "sites": distances_sd}}
+    return {"ood": {"nearest": nearest, "distance_sd": distance_sd, "sites": distances_sd}}
 
 
 def warnings_of_distance(distances_sd: dict[str, float]) -> list[str]:

@@ -77,6 +77,8 @@ def statistics_of(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     ours = isinstance(found, dict) and found.keys() >= _OURS and isinstance(found["files"], dict)
+    if ours and "familiarity" in found:  # what earlier versions called it
+        found["ood"] = found.pop("familiarity")
     return found if ours else {}
 
 

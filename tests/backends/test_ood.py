@@ -14,7 +14,7 @@ from PIL import Image
 from fedbcs_monai import Predictor
 from fedbcs_monai.backends.local import train
 from fedbcs_monai.backends.monai import FederatedClient, FederatedServer
-from fedbcs_monai.backends.ood import add_familiarity
+from fedbcs_monai.backends.ood import add_site_styles
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.messages import State
 from fedbcs_monai.ood.file import read_site_styles, site_styles_file, write_site_styles
@@ -48,9 +48,9 @@ def test_a_finished_run_learns_the_same_bits_later(run, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     file = site_styles_file(model_of(copy))
     with pytest.raises(UserError, match="there already; make it anew with --overwrite"):
-        add_familiarity(copy)
+        add_site_styles(copy)
     file.unlink()
-    assert add_familiarity(copy, device="cpu") == file
+    assert add_site_styles(copy, device="cpu") == file
     assert file.read_bytes() == site_styles_file(model_of(folder)).read_bytes()
 
 
@@ -80,7 +80,7 @@ def test_of_other_weights_nothing_is_known(run, tmp_path):
 def test_a_damaged_file_is_named(run, tmp_path):
     copy = Path(shutil.copytree(run[1], tmp_path / "run"))
     site_styles_file(model_of(copy)).write_bytes(b"no")
-    with pytest.raises(UserError, match=r"model\.familiarity\.safetensors: damaged.*fedbcs familiarity"):
+    with pytest.raises(UserError, match=r"model\.ood\.safetensors: damaged.*fedbcs ood"):
         read_site_styles(model_of(copy))
 
 
@@ -93,7 +93,7 @@ def test_sites_with_two_cases_tell_nothing(tiny_prostate, tmp_path):
     folder = train(replace(tiny_prostate, rounds=1, examples=0, output=str(tmp_path / "run")))
     assert not site_styles_file(model_of(folder)).exists()
     with pytest.raises(UserError, match="no site has the 3 cases that it takes"):
-        add_familiarity(folder, device="cpu")
+        add_site_styles(folder, device="cpu")
 
 
 def test_a_network_of_ones_own_knows_ones_own_cases_only(tiny):
@@ -117,7 +117,7 @@ def test_a_spoilt_picture_is_farther_than_the_one_it_was_made_of(run, nuclei_sit
     shutil.copytree(nuclei_sites.parent / "Alder" / "images", images / "Alder" / "images")
     clean = predictor(picture(images, "clean.png", lambda pixels: pixels))
     green = predictor(picture(images, "green.png", lambda pixels: pixels * np.array([0, 1, 0], np.uint8)))
-    first, second = (one.statistics["familiarity"] for one in (clean, green))
+    first, second = (one.statistics["ood"] for one in (clean, green))
     assert second["distance_sd"] > first["distance_sd"]
     assert list(first["sites"]) == sorted(SITES, key=lambda site: first["sites"][site])
     assert first["nearest"] == next(iter(first["sites"]))
@@ -134,16 +134,16 @@ def test_the_mask_is_the_same_with_and_without(run, nuclei_sites, tmp_path):
     with_it, without = Predictor(run[1])(path), Predictor(older)(path)
     assert np.array_equal(with_it.mask, without.mask)
     assert np.array_equal(with_it.probability, without.probability)
-    assert "familiarity" not in without.statistics
-    assert {**without.statistics, "familiarity": with_it.statistics["familiarity"]} == with_it.statistics
+    assert "ood" not in without.statistics
+    assert {**without.statistics, "ood": with_it.statistics["ood"]} == with_it.statistics
 
 
-def test_of_several_models_the_one_least_familiar_counts(run, tmp_path):
+def test_of_several_models_the_farthest_counts(run, tmp_path):
     _, folder = run
     other = Path(shutil.copytree(folder, tmp_path / "run"))
     known = read_site_styles(model_of(other))
     far = {site: of_site._replace(mean=of_site.mean + 100) for site, of_site in known.items()}
     write_site_styles(model_of(other), far)
     path = next(Path(run[0].sites).parent.glob("Alder/images/*.png"))
-    alone, both = (Predictor(models)(path).statistics["familiarity"] for models in (other, [folder, other]))
+    alone, both = (Predictor(models)(path).statistics["ood"] for models in (other, [folder, other]))
     assert both == alone

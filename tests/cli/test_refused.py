@@ -159,7 +159,7 @@ def test_output_that_nobody_takes_is_one_line(voice, run):
 # Damage.
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.familiarity.safetensors"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.ood.safetensors"])
 def test_a_changed_byte_in_a_run_is_one_line_and_no_mask(name, run, nuclei_sites, tmp_path, capsys):
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     content = bytearray((copy / name).read_bytes())

@@ -1,4 +1,4 @@
-"""Familiarity: distances worked by hand, and what may not change them."""
+"""Out-of-distribution distances worked by hand, and what may not change them."""
 
 import pytest
 import torch

@@ -107,5 +107,17 @@ def test_a_file_that_lacks_something_is_named(tmp_path):
     write_site_styles(weights, learnt(CASES)[0])
     stored = read_tensors(site_styles_file(weights))
     write_tensors(site_styles_file(weights), {OF: stored[OF], "A/mean": torch.zeros(4)})
-    with pytest.raises(UserError, match="fedbcs familiarity"):
+    with pytest.raises(UserError, match="fedbcs ood"):
         read_site_styles(weights)
+
+
+def test_a_file_under_its_earlier_name_is_read_and_goes_with_the_others(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    write_tensors(weights, STATE.weights)
+    write_site_styles(weights, learnt(CASES)[0])
+    earlier = site_styles_file(weights).rename(tmp_path / "model.familiarity.safetensors")
+    assert list(read_site_styles(weights)) == list(learnt(CASES)[0])
+    write_site_styles(weights, learnt(CASES)[0])
+    write_site_styles(weights, {})
+    assert not earlier.exists()
+    assert not site_styles_file(weights).exists()

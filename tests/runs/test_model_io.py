@@ -96,7 +96,7 @@ def bn_run(tiny):
 
 def test_the_test_is_taken_with_what_each_site_keeps(bn_run, tmp_path):
     names = [path.relative_to(bn_run) for path in bn_run.rglob("*.safetensors") if "checkpoints" not in path.parts]
-    names.remove(Path("model.familiarity.safetensors"))
+    names.remove(Path("model.ood.safetensors"))
     assert len(names) == 2 + 2 * 3
     bare = tmp_path / "bare"  # the same run, without what sites keep
     bare.mkdir()

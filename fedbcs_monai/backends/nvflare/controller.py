@@ -132,7 +132,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
                 self._run.began = time.perf_counter() - self._run.point.history["seconds"]
                 self._run.rounds(aggregator, self._keeping(aggregator) if self.cross_site else self._ask)
                 self._test(aggregator)
-                self._familiarity(aggregator)
+                self._learn_site_styles(aggregator)
                 if self.cross_site:
                     self._cross_site(aggregator)
         finally:
@@ -274,7 +274,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
             type(aggregator.method).__name__, rows, trained, dict(sorted(self._counts.items())), {*trained, *silent}
         )
 
-    def _familiarity(self, aggregator: Aggregator) -> None:
+    def _learn_site_styles(self, aggregator: Aggregator) -> None:
         """Learn how cases look at the sites to the selected model, and write it beside that."""
         selected = self._run.writer.folder / WEIGHTS["selected"]
         state = State(self._selected, load_file(selected), {})

@@ -1,4 +1,4 @@
-"""``fedbcs familiarity`` on a run that was trained without, and what ``fedbcs predict`` says then."""
+"""``fedbcs ood`` on a run that has no site styles, and what ``fedbcs predict`` reports afterwards."""
 
 import json
 from pathlib import Path
@@ -17,13 +17,20 @@ def test_a_run_that_learns_it_says_how_far_an_image_is(tiny, tmp_path, capsys):
         return statistics, (output / "report.html").read_text(encoding="utf-8")
 
     before, page = predicted(tmp_path / "before")
-    assert "familiarity" not in before
+    assert "ood" not in before
     assert "Nearest training site" not in page
-    command = ["familiarity", str(folder), "--device", "cpu"]
+    command = ["ood", str(folder), "--device", "cpu"]
     assert main(command) == 0
-    assert f"familiarity: {folder / 'model.familiarity.safetensors'}" in capsys.readouterr().out
+    assert f"ood: {folder / 'model.ood.safetensors'}" in capsys.readouterr().out
     after, page = predicted(tmp_path / "after")
-    assert after["familiarity"]["nearest"] in ("Alder", "Birch", "Cedar")
-    assert f"Nearest training site: {after['familiarity']['nearest']}, distance" in page
+    assert after["ood"]["nearest"] in ("Alder", "Birch", "Cedar")
+    assert f"Nearest training site: {after['ood']['nearest']}, distance" in page
     assert main(command) == 2
-    assert "make it anew with --overwrite" in capsys.readouterr().err
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_the_earlier_name_of_the_command_is_refused_with_its_new_name(capsys):
+    assert main(["familiarity", "run"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "fedbcs ood" in said

@@ -17,7 +17,7 @@ def test_a_bundle_says_of_an_image_what_its_run_says(tiny, tmp_path):
     folder = train(config)
     made = write_bundle(folder, tmp_path / "bundle").path
     path = next(Path(config.sites).parent.glob("Elm/images/*.png"))
-    run, bundle = (Predictor(model, device="cpu")(path).statistics["familiarity"] for model in (folder, made))
+    run, bundle = (Predictor(model, device="cpu")(path).statistics["ood"] for model in (folder, made))
     assert list(bundle["sites"]) == list(run["sites"])
     assert bundle["sites"] == pytest.approx(run["sites"])
 
