@@ -21,7 +21,7 @@ IDLE = 0.3
 
 
 def script(main: Callable[[], None]) -> None:
-    """Run a benchmark. What its user has to mend is one line, and exit code 2."""
+    """Run a benchmark. What its user can correct is one line, and exit code 2."""
     try:
         main()
     except UserError as error:

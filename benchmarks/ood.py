@@ -1,4 +1,4 @@
-"""Does familiarity tell images of other sites, and spoilt ones, from those of the training sites?
+"""How well does the out-of-distribution distance separate images of other sites, and spoilt ones, from known sites?
 
     python benchmarks/ood.py RUN [RUN ...] --measured FOLDER --figure docs/concepts/familiarity.png
 
@@ -10,7 +10,7 @@ again.
 Candidates differ in what they read and in whether they know of correlations. They are compared without any test case:
 by how well they tell training and validation cases of a training site that is left out from those of the other sites,
 each of these left out in its turn; and spoilt validation cases from those they were made of. The one that is used is
-then held against test cases.
+then compared on test cases.
 """
 
 import argparse

@@ -155,7 +155,7 @@ def measure(name: str, sites: Path, folder: Path, options: argparse.Namespace) -
         total = sum(seconds.values())
         say(f"{name}: round of {total:.1f} s, {1 - seconds['training'] / total:.1%} not training")
     steps = sum(-(-site.cases // config.batch_size) for site in federation.sites)
-    return {"method": name, "sites": len(federation.sites), "steps_a_round": steps, "rounds": rounds}
+    return {"method": name, "sites": len(federation.sites), "steps_per_round": steps, "rounds": rounds}
 
 
 def run(federation: Federation, config: dict[str, Any], writer: RunWriter, rounds: int) -> list[dict[str, float]]:
@@ -213,7 +213,7 @@ def shown(result: dict[str, Any]) -> str:
         rows.append([part, f"{spent / len(rounds):.3f}", f"{spent / total:.2%}", each, meaning])
     training = sum(seconds["training"] for seconds in rounds)
     return (
-        f"{result['method']}, {result['sites']} sites, {result['steps_a_round']} steps a round,"
+        f"{result['method']}, {result['sites']} sites, {result['steps_per_round']} steps per round,"
         f" {len(rounds)} rounds: {1 - training / total:.1%} of a round is not training.\n\n{table(header, rows)}"
     )
 

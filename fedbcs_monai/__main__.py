@@ -1,4 +1,4 @@
-"""Main module: `python -m fedbcs_monai` is the command `fedbcs`, also where no such name is on the PATH."""
+"""Runs the command line as `python -m fedbcs_monai`, for environments without `fedbcs` on the PATH."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Allowlist: the components that any configuration may name, with the arguments and the kinds of values permitted.
+"""Allow-list: the components that every configuration may name, with their permitted arguments and values.
 
 A configuration names what is built and called, so whoever writes one could run what they like. Nothing is built that is
 not in this file, but for what a user or a site trusts by name. To be added here a component must read and write no file
@@ -98,7 +98,7 @@ WORDS = Kind("words or numbers", _each(_is_word))
 SETTINGS = Kind("words or numbers, by name", _is_setting)
 MODULES = Kind("names of modules of the network", _each(_is_module))
 READER_NAMES = ("ITKReader", "NibabelReader", "NrrdReader", "PILReader")
-"""Readers that may be named by a word; not MONAI's NumpyReader, which can be told to unpickle."""
+"""Readers that may be given by name; not MONAI's NumpyReader, which can unpickle."""
 
 
 def _of(numbers: str = "", words: str = "", **more: Kind | Part) -> Arguments:

@@ -1,4 +1,4 @@
-"""Catalog: the configurations that are shipped, by task, size, variant and benchmark, and what replaced older ones."""
+"""Catalog: the shipped configurations by task, size, variant and benchmark, and the successors of old names."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Components: what a configuration names, with its references resolved, checked against the allow-list, and built."""
+"""Components: resolve, check against the allow-list, and build the objects that a configuration names."""
 
 import inspect
 import re
@@ -48,7 +48,7 @@ def build(
     References are resolved first; then everything that would be built is checked; only then is anything built.
 
     Args:
-        settings: of `load_config`, or any mapping of keys: nothing about it is believed.
+        settings: of `load_config`, or any mapping of keys: nothing in it is trusted.
         key: a key of it.
         made: objects that code has made already, in place of what the keys describe; they are not checked.
         arguments: of the object, made by code and not checked.
@@ -257,7 +257,7 @@ class _Checker:
                 _check_text(value, where)
             said = self.trust.remedy.format(target=target)
             raise UserError(
-                f"{where}: {target} takes {kind.said} here, got {value!r}; mend it, or if you trust it, {said}"
+                f"{where}: {target} takes {kind.said} here, got {value!r}; correct it, or if you trust it, {said}"
             )
 
     def anything(self, value: Any, where: str) -> None:

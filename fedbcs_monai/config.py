@@ -1,4 +1,4 @@
-"""Configuration: stack files, apply overrides, and check the whole before it becomes the settings of a run."""
+"""Configuration: stack files, apply overrides, and validate the result into `Settings`."""
 
 import re
 import warnings

@@ -1,4 +1,4 @@
-"""UserError: what the user can correct, finding one that a library has wrapped, and what to tell of other errors."""
+"""Errors: `UserError` for what the user can correct, and one-line explanations of other errors."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class UserError(ValueError):
-    """What the user can mend: the command line prints it and exits with 2."""
+    """What the user can correct: the command line prints it and exits with 2."""
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
@@ -34,9 +34,9 @@ def explained(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        mendable = user_error_behind(error)
-        if mendable is not None:
-            raise mendable from None
+        correctable = user_error_behind(error)
+        if correctable is not None:
+            raise correctable from None
         raise UserError(f"{what}: {_reason(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and known again by their SHA-256."""
+"""Files: atomic writes, and SHA-256 digests to detect changes."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Names: what may be the name of a site, because it becomes that of a file, of a row and of a certificate."""
+"""Site names: which names are valid, since they become names of files, rows and certificates."""
 
 import unicodedata
 

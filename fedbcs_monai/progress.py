@@ -1,4 +1,4 @@
-"""Progress: how a training goes, as bars on a terminal or in a notebook and as plain lines elsewhere."""
+"""Progress: training progress as bars on terminals and in notebooks, and as plain lines elsewhere."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Registry: methods and networks by name, ours and those that installed packages register.
+"""Registry: methods and networks by name, our own and those registered by installed packages.
 
 A package registers a class or function with an entry point of the group ``fedbcs_monai.methods`` or
 ``fedbcs_monai.networks``. Whoever runs this Python has installed it, so it is permitted as ours are. It is imported

@@ -1,4 +1,4 @@
-"""Settings: everything that a run can be told, each key with its type, default, bounds and help."""
+"""Settings: every key of a run with its type, default, bounds and help."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Maths on dictionaries of named tensors; their files, which are checked when they are read."""
+"""Tensors: arithmetic on dictionaries of named tensors, and their checked files."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Training: a configuration to tested models and their report, the call behind ``fedbcs train``."""
+"""Training: train and test a configuration and write its report, as ``fedbcs train`` does."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def train(
     Args:
         settings: of `load_config`.
         resume: resume from the newest checkpoint in the run folder, or from that of a round.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: replace a run that the folder holds.
         progress: show bars on a terminal or in a notebook, and plain lines elsewhere.
         callbacks: hears of progress instead.
 

@@ -1,4 +1,4 @@
-"""What a document tells one to type does what the document says."""
+"""Documentation: every command and link of a page works as the page says."""
 
 import csv
 import importlib.util

@@ -1,1 +1,1 @@
-"""Backends: what carries messages between the server and the sites."""
+"""Backends: run a federation in one process, behind MONAI's `ClientAlgo`, or on NVFlare."""

@@ -1,4 +1,4 @@
-"""Evaluate: score a trained run on the cases of a site list."""
+"""Evaluation: score a trained run on the cases of a site list."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Simulate: every site in this process, one after the other."""
+"""Local backend: train a federation with all sites in this process, one after the other."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from fedbcs_monai.metrics.cases import CaseScore
 from fedbcs_monai.ood.distance import SiteStyle
 from fedbcs_monai.ood.exchange import learn_site_styles
 from fedbcs_monai.ood.file import write_site_styles
+from fedbcs_monai.runs.dry_run import TrialStep, few_cases, try_one_step
 from fedbcs_monai.runs.loop import Run, open_run, private
 from fedbcs_monai.runs.model_io import WEIGHTS, digest_model, private_at, tensors_at, write_model
 from fedbcs_monai.runs.process import prepare_training
-from fedbcs_monai.runs.rehearsal import TrialStep, handful, rehearse
 from fedbcs_monai.runs.schema import Counts, ModelScore
 from fedbcs_monai.runs.setup import Federation, require_all, set_up, sites_of
 from fedbcs_monai.runs.writer import check_folder
@@ -58,8 +58,8 @@ def train(
 
     Args:
         settings: of `load_config`.
-        resume: go on from the newest checkpoint in the run folder, or from that of a round.
-        overwrite: begin anew in a folder that holds a run.
+        resume: resume from the newest checkpoint in the run folder, or from that of a given round.
+        overwrite: replace a run that the folder holds.
         callbacks: hears of progress.
 
     Returns:
@@ -69,17 +69,17 @@ def train(
         themselves, and ``prototypes.safetensors`` of methods that have some.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: what the user can correct.
     """
     callbacks = callbacks or Callbacks()
     require(settings, ("output",), "name a run folder")
     folder = Path(settings.output)
     if overwrite and resume is not False:
-        raise UserError("resume goes on with a run and overwrite begins anew: choose one")
+        raise UserError("resume continues a run and overwrite replaces it: choose one")
     check_folder(folder, overwrite, resume is not False)
     prepare_training(settings)
     federation = set_up(settings, callbacks)
-    rehearse(settings, federation, [site.cases for site in federation.sites])
+    try_one_step(settings, federation, [site.cases for site in federation.sites])
     method, sites, sessions = federation.method, federation.sites, sessions_of(federation)
     run = open_run(settings, federation.start, sites[0].compute.torch_device, resume, callbacks)
     try:
@@ -109,20 +109,20 @@ class Plan(NamedTuple):
     """What a training would do.
 
     Args:
-        federation: with a handful of cases of one site.
-        rehearsed: the step that was made there.
+        federation: with a few cases of one site.
+        trial: the step that was made there.
         data: every site.
     """
 
     federation: Federation
-    rehearsed: TrialStep
+    trial: TrialStep
     data: Mapping[str, SiteData]
 
 
 def plan_training(
     settings: Settings, *, resume: bool | int = False, overwrite: bool = False, callbacks: Callbacks | None = None
 ) -> Plan:
-    """Build all that `train` would, make one step at one site on a handful of its cases, and write nothing.
+    """Build all that `train` would, make one step at one site on a few of its cases, and write nothing.
 
     Args:
         settings: as for `train`.
@@ -131,7 +131,7 @@ def plan_training(
         callbacks: hears of progress.
 
     Raises:
-        UserError: what the user can mend, as from `train`.
+        UserError: what the user can correct, as from `train`.
     """
     require(settings, ("output",), "name a run folder")
     check_folder(Path(settings.output), overwrite, resume is not False)
@@ -140,12 +140,12 @@ def plan_training(
     data = sites_of(settings)
     few = replace(settings, cache=True, workers=0, fold=0)
     prepare_training(few)
-    federation = set_up(few, callbacks, handful(data, settings.fold))
+    federation = set_up(few, callbacks, few_cases(data, settings.fold))
     single = not settings.slicing  # a case is a sample, so that all are counted without reading them
     counts = (
         [len(site.split("train", settings.fold)) for site in data.values()] if single else [federation.sites[0].cases]
     )
-    return Plan(federation, rehearse(few, federation, filter(None, counts)), data)
+    return Plan(federation, try_one_step(few, federation, filter(None, counts)), data)
 
 
 def learn_in_process(federation: Federation, weights: Path, round: int = 0) -> dict[str, SiteStyle]:

@@ -1,4 +1,4 @@
-"""MONAI's federated interface: a site behind `ClientAlgo`, a server that takes and returns exchange objects."""
+"""MONAI backend: a site as `ClientAlgo`, and a server that takes and returns `ExchangeObject`s."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -211,7 +211,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         """
         if asked := sorted({FlStatistics.HIST_BINS, FlStatistics.HIST_RANGE} & (extra or {}).keys()):
             raise UserError(
-                f"{' and '.join(asked)}: a site tells counts alone; `fedbcs flare export --statistics` has histograms"
+                f"{' and '.join(asked)}: a site reports counts alone; `fedbcs flare export --statistics` has histograms"
             )
         counts = self.session.cases
         return ExchangeObject(
@@ -243,7 +243,7 @@ class FederatedServer:
         bundle_root: folder of the bundle.
         config_files: in the bundle, or elsewhere if absolute; later ones win.
         overrides: from keys to values.
-        refused: called with a site and the reason when its update is not believed.
+        refused: called with a site and the reason when its update is not accepted.
         trust: as in `load_config`.
     """
 

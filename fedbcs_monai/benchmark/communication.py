@@ -1,4 +1,4 @@
-"""Communication: Table 3, prototypes and bytes, counted from the messages."""
+"""Communication cost: prototypes (Table 3) and bytes per round, counted in the messages."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ def communication(results: TaskResults) -> list[Titled]:
 
 
 def _prototypes(results: TaskResults) -> Titled | None:
-    """Prototypes a site and round, for the methods that send or receive any."""
+    """Prototypes per site and round, for the methods that send or receive any."""
     compared = results.methods
     kinds = ("sent_prototypes", "received_prototypes")
     sending = [group for group in compared.scored if any(_mean_of(group, kind, compared.trained) > 0 for kind in kinds)]
@@ -46,7 +46,7 @@ def _prototypes(results: TaskResults) -> Titled | None:
 
 
 def _bytes(results: TaskResults) -> Titled | None:
-    """KiB a site and round, network and payload apart, each way."""
+    """KiB per site and round, network and payload apart, each way."""
     compared = results.methods
     kinds = ("sent_weight_bytes", "sent_shared_bytes", "received_weight_bytes", "received_shared_bytes")
     counted = {

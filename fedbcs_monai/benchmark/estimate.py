@@ -1,4 +1,4 @@
-"""Estimate: how much work a suite is, and how long the rest of it will take."""
+"""Estimate: the work of a benchmark, and the time until it ends."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ class Estimate:
         return max(sum(known) / jobs, max(known, default=0.0))
 
 
-def steps_a_round(settings: Settings, known: dict[str, list[Samples]]) -> int:
+def steps_per_round(settings: Settings, known: dict[str, list[Samples]]) -> int:
     """Optimizer steps of one round at all sites; where slices are samples, cases are read to count them.
 
     Args:

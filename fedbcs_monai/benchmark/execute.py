@@ -1,4 +1,4 @@
-"""Processes: every run in one of its own, so that one's end is not another's, and memory is its own."""
+"""Execution: runs of a benchmark in parallel processes, so that a crash or a leak stays in its own."""
 
 import logging
 import os
@@ -50,16 +50,16 @@ class BenchmarkCallbacks:
         """So many runs are planned, and so many of them were finished before."""
 
     def on_run_start(self, run: PlannedRun, status: RunStatus) -> None:
-        """A run starts, anew or from where it was left."""
+        """A run starts or resumes."""
 
     def on_progress(self, done: float, total: int) -> None:
         """So many runs are done, parts of runs among them."""
 
     def on_run_end(self, run: PlannedRun, seconds: float, done: int, total: int, left_s: float) -> None:
-        """A run is done, the how-manyeth, and how long the others will take; NaN while that is not known."""
+        """A run is done: its number, and the remaining time in seconds, NaN while unknown."""
 
     def on_run_failed(self, failure: Failure) -> None:
-        """A run has failed; the others go on."""
+        """A run has failed; the others continue."""
 
 
 def run_benchmark(
@@ -68,12 +68,12 @@ def run_benchmark(
     """Carry out the runs of a suite that are not finished, several at once, each in a process of its own.
 
     A run that fails does not stop the others. Interrupted, every run under way leaves a checkpoint, and the same call
-    goes on from there. With one thread a run its bits do not depend on ``jobs``.
+    resumes there. With one thread per run its bits do not depend on ``jobs``.
 
     Args:
         benchmark: what to run; every run's output goes to ``logs`` in its folder.
         jobs: how many runs at once; a run whose ``threads`` are 0 gets its share of the processors.
-        overwrite: begin every run anew.
+        overwrite: start every run again.
         callbacks: hears of progress.
 
     Raises:
@@ -215,7 +215,7 @@ def _threads(jobs: int) -> int:
 
 
 def _context() -> BaseContext:
-    """How processes are made: on Linux from one that has imported everything, which saves seconds a run."""
+    """How processes are made: on Linux from one that has imported everything, which saves seconds per run."""
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")

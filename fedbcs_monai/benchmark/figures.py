@@ -1,4 +1,4 @@
-"""Figures: the paper's figures of one task, as measured."""
+"""Figures: the measured values of one task, drawn as the paper's figures."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ SWEPT, BASE = COLOURS[0], COLOURS[-1]
 
 @rc_context(RC)
 def overview(results: TaskResults) -> list[Drawing]:
-    """AVG Dice of every run, a row a method, the bounds last; then the difference to FedAvg at every site."""
+    """AVG Dice of every run, a row per method, the bounds last; then the difference to FedAvg at every site."""
     groups = [*results.methods.scored, *_bounds(results)]
     each = [(group, [100 * _average(run, results.methods.unseen) for run in group.scored]) for group in groups]
     if not any(found for _, found in each):

@@ -1,4 +1,4 @@
-"""Files: the tables as Markdown, CSV and LaTeX, all from one structure."""
+"""Table files: every table as Markdown, CSV and LaTeX."""
 
 import csv
 import io

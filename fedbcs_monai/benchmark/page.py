@@ -1,4 +1,4 @@
-"""The benchmark's page, and the same tables as Markdown, CSV and LaTeX beside it."""
+"""Benchmark page: all tables and figures as HTML, and the tables as Markdown, CSV and LaTeX beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fedbcs_monai.benchmark import tables
 from fedbcs_monai.benchmark.communication import communication
 from fedbcs_monai.benchmark.files import to_csv, to_latex, to_markdown
-from fedbcs_monai.benchmark.outside import left_out, without_it
+from fedbcs_monai.benchmark.leave_one_out import left_out, without_it
 from fedbcs_monai.benchmark.plan import BenchmarkPlan
 from fedbcs_monai.benchmark.results import TaskResults, read_results
 from fedbcs_monai.errors import UserError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fedbcs_monai.report.drawing import Drawing
 
 OUTSIDE = Headline("Every method was trained without one site at a time.", "The scores are those of the site left out.")
-BELOW = " Below the line, what a federation is held against, with as many steps in all unless its name says otherwise."
+BELOW = " Below the line, what a federation is compared with, with as many steps in all unless its name says otherwise."
 SHOWN_MISSING = 6
 
 
@@ -128,7 +128,7 @@ def _blocks(results: TaskResults) -> list[Block]:
         Block("ablation", "Parts of FedBCS", "What each part adds alone, and both together.", tables.ablation(results)),
         Block("communication", "Communication", "Counted in the messages themselves, as a site sees them.",
               communication(results)),
-        Block("sweep", "One setting varied", "Figure 3: test Dice by its value; dashed, what it is held against.",
+        Block("sweep", "One setting varied", "Figure 3: test Dice by its value; dashed, what it is compared with.",
               tables.sweep(results), figures.swept(results)),
         Block("convergence", "Convergence", "Figure 4 a: Dice on the validation cases.", (),
               figures.convergence(results)),

@@ -1,4 +1,4 @@
-"""Benchmark plan: what a benchmark trains, and which table each training fills."""
+"""Benchmark plan: the runs of a benchmark, and the tables that each of them fills."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

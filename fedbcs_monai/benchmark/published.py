@@ -1,4 +1,4 @@
-"""Published: the paper's own figures, kept apart from what is measured."""
+"""Published results: the numbers printed in the paper, kept apart from measured ones."""
 
 import json
 import math

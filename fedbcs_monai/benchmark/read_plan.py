@@ -1,4 +1,4 @@
-"""Planning: a benchmark's file, and what the command line asks of it, to a suite of runs."""
+"""Reading a plan: a benchmark file and the options of the command line become a `BenchmarkPlan`."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Results: the rows of a suite, each with those of its runs that are finished."""
+"""Results: the rows of a benchmark's tables, each with its finished runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class TaskResults:
     Args:
         name: of the task.
         methods: what is compared.
-        bounds: what the methods are held against.
+        bounds: what the methods are compared with.
         ablation: with and without each part of FedBCS.
         style: style normalised in different places.
         swept: one method under several values, in order.

@@ -1,4 +1,4 @@
-"""Stages: how far the planned runs of a suite have come."""
+"""Status: which runs of a benchmark are new, started or finished."""
 
 from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun
 from fedbcs_monai.runs import status

@@ -1,4 +1,4 @@
-"""Tables: the paper's tables of one task, as measured, with the published figures beside them."""
+"""Tables: the measured values of one task as the paper's tables, next to the published ones."""
 
 import math
 

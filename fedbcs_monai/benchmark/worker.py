@@ -1,4 +1,4 @@
-"""Worker: the process of one run; it tells how far it is, and stops when it is told to."""
+"""Worker: the process of one run, which reports its progress and stops on request."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def work(run: PlannedRun, overwrite: bool, log: Path, tell: Connection, stopping
 
     Args:
         run: which.
-        overwrite: begin it anew.
+        overwrite: start it again.
         log: where everything goes that this process prints.
         tell: hears which fraction of the training is done, a number, and in the end `Ended`.
         stopping: set when the run shall end.
@@ -56,11 +56,11 @@ def carry_out(run: PlannedRun, overwrite: bool = False, callbacks: Callbacks | N
 
     Args:
         run: which.
-        overwrite: begin anew whatever is there.
+        overwrite: replace whatever is there.
         callbacks: hears of progress.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: what the user can correct.
     """
     begun = not overwrite and status_of(run) is RunStatus.BEGUN
     left = (run.folder / "rounds.csv").is_file()  # of a run that ended before its first checkpoint

@@ -1,4 +1,4 @@
-"""Bundle: a finished run as a MONAI bundle, for hosts and for other sites."""
+"""Bundle: write a finished run as a MONAI bundle."""
 
 from fedbcs_monai.bundle.write import Bundled, write_bundle
 

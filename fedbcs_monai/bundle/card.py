@@ -1,4 +1,4 @@
-"""Card: the model card of a bundle, from its metadata and the record of its run."""
+"""Model card: the README of a bundle, from its metadata and the record of its run."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Configs: the workflows of a bundle with what a network was trained with filled in.
+"""Bundle configurations: the workflows of a bundle, filled in with the settings of its run.
 
 Hosts read ``inference.json`` without the others, so it repeats what prediction needs of ``train.json``.
 `inference_config` writes that part; nobody else does.
@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from fedbcs_monai.config import Content
-from fedbcs_monai.predict.task import classes_of
+from fedbcs_monai.predict.class_names import classes_of
 from fedbcs_monai.settings import KEYS, SLOTS, Settings
 
 SLICES = "fedbcs_monai.data.NeighbouringSlicesInferer"

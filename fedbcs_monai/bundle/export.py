@@ -1,4 +1,4 @@
-"""Export: the weights of a bundle as TorchScript and ONNX, computed beside the network before they are believed."""
+"""Export: weights as TorchScript and ONNX, accepted if they compute what the network computes."""
 
 import logging
 import warnings

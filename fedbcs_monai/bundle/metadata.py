@@ -1,4 +1,4 @@
-"""Metadata: ``metadata.json`` of a bundle, from a configuration and the record of a run."""
+"""Metadata: ``metadata.json`` of a bundle, from the configuration and the record of its run."""
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -8,8 +8,8 @@ from torch import nn
 
 from fedbcs_monai.bundle.record import Record
 from fedbcs_monai.networks import Segmenter, VolumeSegmenter
+from fedbcs_monai.predict.class_names import classes_of
 from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
-from fedbcs_monai.predict.task import classes_of
 from fedbcs_monai.runs.setup import uses_skimage
 from fedbcs_monai.settings import Settings
 
@@ -24,7 +24,7 @@ def metadata(
     record: Record,
     of_task: IntendedInput = ANY_INPUT,
 ) -> dict[str, Any]:
-    """What hosts and readers are told of a trained network.
+    """What hosts and readers learn about a trained network.
 
     Args:
         shipped: the shipped ``metadata.json``, for what is the same of every bundle.

@@ -1,4 +1,4 @@
-"""Record: what a run folder tells of its network: method, sites, scores, data and versions."""
+"""Run record: method, sites, scores, data and versions of a run, for the model card."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ MEASURES = ("dice", "hd95_mm", "assd_mm")
 
 
 class Record(NamedTuple):
-    """What is known of a run. Nothing here tells of a single case."""
+    """What is known of a run. Nothing here identifies a single case."""
 
     name: str
     task: str

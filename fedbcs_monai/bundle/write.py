@@ -1,4 +1,4 @@
-"""Write: a finished run to a MONAI bundle, whole or not at all."""
+"""Writing a bundle: all files of a finished run's bundle, complete or not at all."""
 
 import json
 import shutil
@@ -102,7 +102,7 @@ def _fill(folder: Path, trained: TrainedModel, record: Record, about: Mapping[st
     weights = detached(trained.network.state_dict())
     (folder / "models").mkdir()
     write_tensors(folder / "models" / "model.safetensors", weights)
-    stored = BytesIO()  # torch tells of a full disk without saying so
+    stored = BytesIO()  # torch's error on a full disk does not name it
     torch.save(dict(weights), stored)
     (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()

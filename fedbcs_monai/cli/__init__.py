@@ -1,4 +1,4 @@
-"""The command line: parse, call one public function, say where the result is."""
+"""Command line: each command parses its options, calls one public function and prints where the result is."""
 
 from fedbcs_monai.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``fedbcs benchmark``: train a suite, and write its tables and its page."""
+"""``fedbcs benchmark``: train the runs of a benchmark, and write its tables and page."""
 
 import math
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def benchmark(
         folds: of the site lists
         leave_one_site_out: also train every method without each site in turn, and test it there
         jobs: runs at once, each in a process of its own
-        overwrite: begin every run anew
+        overwrite: start every run again
         tables_only: only tables and page, of the runs that are done
         dry_run: list the runs and their work, and stop
     """
@@ -136,7 +136,7 @@ def _run(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "Quiet
 
 def print_plan(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
     """Every run with its stage and its steps, and what is known of the time."""
-    from fedbcs_monai.benchmark import Estimate, check_jobs, steps_a_round
+    from fedbcs_monai.benchmark import Estimate, check_jobs, steps_per_round
     from fedbcs_monai.benchmark.status import seconds_of, statuses_of
     from fedbcs_monai.report import duration
     from fedbcs_monai.runs.setup import require_all
@@ -150,7 +150,7 @@ def print_plan(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: 
     waiting, steps = [], 0
     for planned in benchmark.runs:
         require_all(planned.settings)
-        work = planned.settings.rounds * steps_a_round(planned.settings, known)
+        work = planned.settings.rounds * steps_per_round(planned.settings, known)
         rows.append([planned.name, statuses[planned.name].value, planned.settings.rounds, work])
         if statuses[planned.name] is RunStatus.FINISHED:
             estimate.learn(planned, seconds_of(planned))

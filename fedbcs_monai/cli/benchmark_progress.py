@@ -1,4 +1,4 @@
-"""Benchmark progress: what a suite of runs does, as lines or records, and a bar over all of it."""
+"""Benchmark progress: the state of all runs as lines or JSON records, with one progress bar."""
 
 import math
 from collections.abc import Callable

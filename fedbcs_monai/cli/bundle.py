@@ -1,4 +1,4 @@
-"""``fedbcs bundle``: a finished run to a MONAI bundle."""
+"""``fedbcs bundle``: write a finished run as a MONAI bundle."""
 
 from pathlib import Path
 from typing import Annotated

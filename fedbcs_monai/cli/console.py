@@ -1,4 +1,4 @@
-"""Console: results and progress for people, as JSON records, or not at all; and where log records go."""
+"""Console: prints results and progress as text or as JSON records, and routes log records."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from fedbcs_monai.cli.refused import OUTPUT
+from fedbcs_monai.cli.system_errors import OUTPUT
 from fedbcs_monai.federated.callbacks import Callbacks
 from fedbcs_monai.files import naming
 from fedbcs_monai.progress import VERBATIM, RichProgress

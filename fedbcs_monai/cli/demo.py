@@ -1,4 +1,4 @@
-"""``fedbcs demo``: synthetic sites, FedAvg and FedBCS, and a report."""
+"""``fedbcs demo``: train FedAvg and FedBCS on synthetic sites, and write a report."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""``fedbcs evaluate``: score a run on a site list."""
+"""``fedbcs evaluate``: score a run on the cases of a site list."""
 
 import csv
 from io import StringIO

@@ -1,4 +1,4 @@
-"""``fedbcs flare``: a configuration as an NVFlare job, and the job's way through a federation."""
+"""``fedbcs flare``: export, simulate, submit and follow NVFlare jobs."""
 
 import re
 import shutil

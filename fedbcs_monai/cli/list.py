@@ -1,4 +1,4 @@
-"""``fedbcs list``: what can be named on a command line."""
+"""``fedbcs list``: list tasks, sizes, methods, variants and benchmarks."""
 
 from fedbcs_monai.cli.options import NORMAL, Verbosity
 

@@ -1,4 +1,4 @@
-"""Main: the commands, where each of them is, and what becomes of errors."""
+"""Entry point: registers the commands, and turns errors into one line and an exit code."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import RepeatArgumentError, UnknownOptionError
 
 from fedbcs_monai.cli.options import default_shown
-from fedbcs_monai.cli.refused import refused
+from fedbcs_monai.cli.system_errors import explained_os_error
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.version import __version__
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(command, _misspelt(words) or str(error), words)
     except OSError as error:
-        return _failed(command, refused(error), words)
+        return _failed(command, explained_os_error(error), words)
     except KeyboardInterrupt:
         _failed(command, "interrupted", words)
         return INTERRUPTED
@@ -122,7 +122,7 @@ def _failed(command: str, text: str, words: Sequence[str]) -> int:
     Returns:
         2, the exit code.
     """
-    with suppress(BrokenPipeError):  # nobody is left to be told
+    with suppress(BrokenPipeError):  # nobody is left to read it
         print(f"{command}: {text}", file=sys.stderr)
     if "--json" in words:
         from fedbcs_monai.cli.console import JsonConsole

@@ -1,4 +1,4 @@
-"""Options: what several commands take, with the same names, types and help."""
+"""Shared options: names, types and help of options that several commands take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

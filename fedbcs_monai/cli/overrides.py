@@ -1,4 +1,4 @@
-"""Overrides: the keys of a configuration as options, ``--rounds 5 --method::tau 0.1``, and their help."""
+"""Overrides: keys of the configuration as options, such as ``--rounds 5 --method::tau 0.1``, and their help."""
 
 import json
 from collections.abc import Sequence

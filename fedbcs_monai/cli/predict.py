@@ -1,4 +1,4 @@
-"""``fedbcs predict``: new images to masks."""
+"""``fedbcs predict``: segment images with a trained model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

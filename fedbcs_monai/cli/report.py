@@ -1,4 +1,4 @@
-"""``fedbcs report``: runs to one page."""
+"""``fedbcs report``: compare runs on one page."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables of a run's scores for the command line."""
+"""Score tables: the scores of a run as tables on the terminal."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``fedbcs sites``: a folder of sites to a site list."""
+"""``fedbcs sites``: write the site list of a folder of sites."""
 
 from collections.abc import Sequence
 from pathlib import Path

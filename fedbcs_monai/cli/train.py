@@ -1,4 +1,4 @@
-"""``fedbcs train``: a configuration to a tested model and its report."""
+"""``fedbcs train``: train and test a configuration, and write its report."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -84,7 +84,7 @@ def _print_plan(plan: "Plan", settings: "Settings", console: "QuietConsole") -> 
     device, parameters = plan.federation.sites[0].compute.torch_device, sum(p.numel() for p in network.parameters())
     console.result("method", str(method), name=type(method).__name__, fields=asdict(method))
     console.result("network", f"{parameters:,} parameters, {device}", parameters=parameters, device=str(device))
-    site, (samples, *shape), loss = plan.rehearsed
+    site, (samples, *shape), loss = plan.trial
     text = f"{site}, {samples} samples of {' x '.join(map(str, shape))}, loss {loss:.3f}; not kept"
     console.result("one_step", text, site=site, samples=samples, shape=shape, loss=loss)
     console.result("rounds", rounds=settings.rounds)

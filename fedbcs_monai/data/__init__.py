@@ -1,4 +1,4 @@
-"""Data: which patient, which files, which hospital; and how a case is read."""
+"""Data: sites, cases, and how their images are read."""
 
 from fedbcs_monai.data.datalist import datalist
 from fedbcs_monai.data.inferers import NeighbouringSlicesInferer

@@ -1,4 +1,4 @@
-"""Check an image and its label: what MONAI would load without a word and get wrong, each in one line with a remedy."""
+"""Data check: faults of an image and its label that MONAI would load silently, each with a remedy."""
 
 import hashlib
 from pathlib import Path
@@ -62,7 +62,7 @@ def check_pair(image: Path, label: Path) -> PairReport:
             digests[kind] = hashlib.sha256(content).hexdigest()
             grids[kind] = grid_of(path, content)
         except OSError as error:
-            problems.append(f"{path}: cannot be read ({error.strerror}); mend or remove it")
+            problems.append(f"{path}: cannot be read ({error.strerror}); repair or remove it")
         except UserError as error:
             problems.append(str(error))
     if "image" in grids:

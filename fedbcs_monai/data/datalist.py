@@ -1,4 +1,4 @@
-"""Datalist: the cases of one site, from a site list or from a datalist as MONAI and the Decathlon write it."""
+"""Datalist: read the cases of one site from a site list or from a MONAI/Decathlon datalist."""
 
 import json
 from pathlib import Path
@@ -63,6 +63,6 @@ def _listed(path: Path, content: dict[str, Any], part: str) -> list[dict[str, An
         files = {kind: path.parent.absolute() / entry[kind] for kind in ("image", "label") if kind in entry}
         for file in files.values():
             if not file.is_file():
-                raise UserError(f"{path}: {file} is missing; restore it or mend the list")
+                raise UserError(f"{path}: {file} is missing; restore it or correct the list")
         items.append({**{kind: str(file) for kind, file in files.items()}, "case": sha256(files["image"])[:8]})
     return items

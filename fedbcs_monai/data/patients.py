@@ -1,4 +1,4 @@
-"""Patients: which file names look like several images of one patient."""
+"""Patients: find file names that look like several images of one patient."""
 
 import re
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ _NAMED = (
     re.compile(r"(.*\d.*)[\s_.-]+[a-z]*\d*", re.IGNORECASE),  # patient001_frame01, P1_a
     re.compile(r"([a-z]+[_-]?\d+)[a-z]+\d*", re.IGNORECASE),  # patient001frame01, P1a
 )
-"""What names a patient, who has a number, and behind it what tells the patient's images apart."""
+"""What names a patient, who has a number, and behind it what distinguishes the patient's images."""
 
 
 def alike(stems: Iterable[str]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""PictureReader: PNG, TIFF, JPEG and BMP as (H, W) arrays, refusing what would be read wrongly without a word."""
+"""PictureReader: reads PNG, TIFF, JPEG and BMP as (H, W) arrays, and refuses files that would be read wrongly."""
 
 from collections.abc import Sequence
 from pathlib import Path

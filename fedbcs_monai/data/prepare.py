@@ -1,4 +1,4 @@
-"""Preparation: a folder of images and labels to a site list, with everything that is wrong told at once.
+"""Preparation: write the site list of a folder of images and labels, and report all its faults at once.
 
 folder/
   cases.csv                 optional: site, image, patient

@@ -1,6 +1,6 @@
-"""Readers: an image file to its voxels and where they lie, the same for training and for prediction.
+"""Readers: read an image file with its geometry, the same way for training and prediction.
 
-What MONAI would load without a word and get wrong is refused here, each in one line with a remedy.
+What MONAI would load silently and wrongly is refused here, each in one line with a remedy.
 """
 
 import gzip
@@ -88,7 +88,7 @@ def read_grid(path: Path) -> Grid:
     try:
         return grid_of(path, path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from None
 
 
 def grid_of(path: Path, content: bytes) -> Grid:
@@ -173,7 +173,7 @@ def _read_nifti(path: Path, content: bytes) -> Grid:
 
 
 def _check_header(path: Path, raw: Any, size: int, least: int) -> None:
-    """Refuse what nibabel would mend or pass by in silence; of a file cut short it says so itself.
+    """Refuse what nibabel would correct or ignore silently; it reports a truncated file itself.
 
     Args:
         path: for messages.

@@ -1,4 +1,4 @@
-"""Samples and batches: the decoded cases of a site, and batches that a seed determines."""
+"""Samples: the decoded training samples of a site, and batches that depend on the seed alone."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -90,10 +90,10 @@ class Samples(Dataset[Drawn]):
             case = self.preprocessing(dict(self.data[number]))
             samples = _flat(case if self.slicing is None else self.slicing(case))
         except RuntimeError as error:
-            mendable = user_error_behind(error)
-            if mendable is None:
+            correctable = user_error_behind(error)
+            if correctable is None:
                 raise
-            raise mendable from None
+            raise correctable from None
         if self.slicing is None and len(samples) != 1:
             raise UserError(f"preprocessing makes {len(samples)} samples of a case; do that in slicing or augmentation")
         return [{key: _plain(sample[key]) for key in ("image", "label")} for sample in samples]
@@ -106,7 +106,7 @@ class Pooled(Dataset[Drawn]):
 
     Args:
         parts: of each site.
-        steps_of_one: take only as many batches an epoch as a site does on average, rounded up; other samples each time.
+        steps_of_one: take only as many batches per epoch as a site does on average, rounded up; others in each epoch.
     """
 
     def __init__(self, parts: Sequence[Samples], steps_of_one: bool = False) -> None:

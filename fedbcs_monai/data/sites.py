@@ -1,4 +1,4 @@
-"""Case, SiteData and the site list: which patient, which files, which hospital."""
+"""Site list: `Case`, `SiteData`, and the JSON file that lists cases, patients and splits of every site."""
 
 import hashlib
 import json
@@ -117,7 +117,7 @@ def read_sites(path: Path) -> dict[str, SiteData]:
     """Read a site list and check that it is sound and that its files are there.
 
     Raises:
-        UserError: in one line, what is wrong and how to mend it.
+        UserError: in one line, what is wrong and how to correct it.
     """
     path = Path(path)
     try:

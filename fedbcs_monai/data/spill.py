@@ -1,4 +1,4 @@
-"""Spill: tensors moved to temporary files that are mapped into memory."""
+"""Spill: move tensors out of memory into memory-mapped temporary files."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Dictionary transforms: binary labels, pictures in [0, 1], stain jitter, neighbouring slices, a safe `Spacingd`."""
+"""Transforms: binary labels, scaled pictures, stain jitter, neighbouring slices, and a safe `Spacingd`."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

@@ -1,1 +1,1 @@
-"""Demo: synthetic sites for the first five minutes, and for tests."""
+"""Demo: synthetic sites for a first run and for tests."""

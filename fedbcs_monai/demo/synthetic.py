@@ -1,4 +1,4 @@
-"""Synthetic: five made-up hospitals, for tests and for the first five minutes.
+"""Synthetic sites: five synthetic hospitals, for demos and tests.
 
 No pixel comes from a patient. Four hospitals make a federation, the fifth is for testing on a site never trained on.
 They differ as real ones do, by dyes and scanners for nuclei, by coils, fields and sequences for prostates.
@@ -26,7 +26,7 @@ SMALLEST = 32
 
 
 class Sample(NamedTuple):
-    """One made-up case in memory.
+    """One synthetic case in memory.
 
     Attributes:
         image: Nuclei (H, W, 3) uint8, red, green, blue. Prostate (W, H, D) int16.
@@ -47,7 +47,7 @@ def synthesise(
     size: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the made-up images and labels of all `SITES`, and a table of them.
+    """Write the synthetic images and labels of all `SITES`, and a table of them.
 
     Nuclei are ``<site>/images/case_000.png`` and ``<site>/masks/case_000.png``, prostates
     ``<site>/images/case_000.nii.gz`` and ``<site>/labels/case_000.nii.gz``. The table ``cases.csv`` has the columns

@@ -1,4 +1,4 @@
-"""Nuclei: made-up H&E tissue, stained and scanned the way of one of five invented laboratories.
+"""Synthetic nuclei: H&E tiles in the staining and scanning style of one of five laboratories.
 
 A tile is made in three steps. `lay_tissue` draws the ground: fibres, cytoplasm, cells with their membranes, white gaps.
 `draw_blobs` draws everything roundish: nuclei, which are labelled, and red cells, debris and smudges, which are not.

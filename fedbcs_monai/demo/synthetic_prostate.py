@@ -1,4 +1,4 @@
-"""Prostate: made-up T2-weighted axial MRI of the male pelvis, as one of five invented hospitals would scan it.
+"""Synthetic prostate: T2-weighted axial MRI of the pelvis in the scanning style of one of five hospitals.
 
 A volume is made in three steps. `draw_patient` draws the numbers that differ between men, `paint_pelvis` paints tissue
 over tissue on the scanner's grid, each with its T2 signal between 0 and about 1, and `scan` adds what the scanner does

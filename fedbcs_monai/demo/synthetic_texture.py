@@ -1,4 +1,4 @@
-"""Random fields: the grain, warps and shading from which the made-up images are built."""
+"""Synthetic texture: random fields for the grain, deformation and shading of the synthetic images."""
 
 from __future__ import annotations
 

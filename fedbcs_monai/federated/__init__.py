@@ -1,1 +1,1 @@
-"""The federation: a site, the aggregator, their checkpoints."""
+"""Federated learning: messages, sites, the server and its round loop."""

@@ -1,4 +1,4 @@
-"""Aggregation: the rules by which a server makes one network of the sites' networks."""
+"""Aggregation: rules by which the server combines the weights of the sites."""
 
 from collections.abc import Callable, Iterable, Mapping
 

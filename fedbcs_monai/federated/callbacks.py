@@ -1,4 +1,4 @@
-"""Callbacks: what a run reports while it trains."""
+"""Callbacks: progress events of a training run."""
 
 from collections.abc import Mapping
 from pathlib import Path

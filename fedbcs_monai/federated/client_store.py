@@ -1,4 +1,4 @@
-"""ClientStore: what a site keeps between two questions of the server, on the site's own disk."""
+"""ClientStore: the state that a site keeps between rounds, on its own disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class ClientStore:
                 self._file(other).unlink()
 
     def forget(self, exchange_id: ExchangeId) -> None:
-        """Drop the state after an exchange whose answer was refused, so that the site goes on from the one before."""
+        """Drop the state after an exchange whose answer was refused, so that the site continues from the one before."""
         self._file(exchange_id).unlink(missing_ok=True)
 
     def _exchange_ids(self) -> list[ExchangeId]:

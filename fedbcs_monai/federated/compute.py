@@ -1,4 +1,4 @@
-"""Where and how a network is computed: device, precision, memory layout."""
+"""Compute: device, precision, memory layout and compilation of a network."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext

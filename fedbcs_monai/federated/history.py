@@ -1,4 +1,4 @@
-"""History: how large the updates of a federation are, so that one which is not of their kind is refused.
+"""Update history: refuses an update whose magnitude exceeds by far what the federation has seen.
 
 An update is compared with the median over sites. Of every magnitude the largest median of a round so far is kept, one
 number, whatever the number of sites and rounds; it does not depend on the order of the sites.
@@ -98,7 +98,7 @@ class History:
 
     Args:
         usual: of every magnitude the largest median of a round.
-        counts: from a site to its numbers of cases, as it told them first.
+        counts: from a site to its numbers of cases, as it reported them first.
         refused: from a site to the moment of its last answer to the method, if that was refused.
     """
 
@@ -114,7 +114,7 @@ class History:
                 return f"it has {count:g} {name.replace('_', ' ')}, and registered with {known[name]:g}"
         told, has = update.metrics.get("cases", 0), [known.get(name, math.inf) for name in COUNTS[:2]]
         if told > sum(has):
-            return f"it tells of {told:g} cases, and registered with {sum(has):g}"
+            return f"it reports {told:g} cases, and registered with {sum(has):g}"
         for name, (value, _) in magnitudes.items():
             if value > self._most(name, magnitudes):
                 return f"its {name} is {value:.3g}, and {self.usual[name]:.3g} is usual"
@@ -143,7 +143,7 @@ class History:
         )
 
     def plain(self) -> dict[str, Any]:
-        """What a resumed run goes on with, for JSON; sites tell their numbers of cases anew."""
+        """The state of a resumed run, for JSON; sites report their numbers of cases again."""
         return {
             "usual": dict(self.usual),
             "refused": {site: list(exchange_id) for site, exchange_id in self.refused.items()},

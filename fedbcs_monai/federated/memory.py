@@ -1,4 +1,4 @@
-"""Memory: how much a process holds and has held at most, and whether it gives back what it frees."""
+"""Memory: current and peak memory of a process, and whether freed memory returns to the system."""
 
 import ctypes
 import gc

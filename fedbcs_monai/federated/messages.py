@@ -1,4 +1,4 @@
-"""What sites and server say to each other: named tensors and a few numbers."""
+"""Messages: what server and sites exchange, named tensors and a few numbers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from fedbcs_monai.tensors import Tensors
 
 
 class ExchangeId(NamedTuple):
-    """A point in a run: the so manyth exchange of a round. A round of most methods has one."""
+    """A point in a run: the number of the exchange within its round. Most methods have one per round."""
 
     round: int
     exchange: int
@@ -24,8 +24,8 @@ class Broadcast:
         shared: the method's own payload, named by paths (``decoder/1`` is class 1 of the decoder half).
         task: what the site shall do: ``train``, ``evaluate``, or a function that a method names.
         exchange: the number of earlier questions of this round to the method.
-        refused: from a site to the moment of its last answer to the method, if the server refused it; the site goes on
-            from its state before.
+        refused: from a site to the moment of its last answer to the method, if the server refused it; the site then
+            continues from its state before.
         selected: the round whose model is the best so far; 0: none is.
     """
 

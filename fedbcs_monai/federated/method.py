@@ -46,7 +46,7 @@ class ClientContext:
         optimizer: over the network's parameters, with the site's state of the round before.
         criterion: logits (B, K, *) and label (B, 1, *) to a scalar.
         batches: from the number of an epoch to that epoch's batches.
-        epochs: local epochs a round.
+        epochs: local epochs per round.
         received: what the server sent.
         memory: the site's own tensors, kept for its next round and never sent.
         autocast: the context in which networks run (mixed precision).
@@ -178,7 +178,7 @@ class Method:
         return set()
 
     def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
-        """All that a site may send besides the weights, by name: a server believes nothing else."""
+        """All that a site may send besides the weights, by name: a server accepts nothing else."""
         return {}
 
     # At the server.

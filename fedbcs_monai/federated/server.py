@@ -1,4 +1,4 @@
-"""Aggregator: the round loop."""
+"""Aggregator: the server's round loop, from broadcast to aggregated state."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ class Aggregator:
         method: what to ask and how to aggregate.
         state: where to begin; a saved state resumes.
         heard: called with every update that comes in, for progress and logs; its metrics hold the `traffic` too.
-        refused: called with a site and the reason when its update is not accepted; the round goes on with the others.
+        refused: called with a site and the reason when its update is not accepted; the round continues with the others.
         repeated: called with the round that is asked for again, because in a first round nobody knows what is usual
             before all have answered, and then a site was far from it.
         private: weights that sites keep to themselves.

@@ -1,4 +1,4 @@
-"""ClientSession: a site from question to question of a server, whoever carries them."""
+"""ClientSession: a site over the course of a training, whichever backend carries its messages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ class ClientSession:
             self.store.forget(exchange_id)
 
     def state(self) -> dict[str, Tensor]:
-        """All that the site needs to go on later."""
+        """Everything the site needs to resume later."""
         return self.site.state()
 
     def restore(self, state: Tensors) -> None:

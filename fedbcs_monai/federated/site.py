@@ -1,4 +1,4 @@
-"""Site: answer a broadcast, evaluate weights."""
+"""Site: local training and local evaluation on the data of one site."""
 
 import hashlib
 import math
@@ -37,7 +37,7 @@ def seed_of(*parts: object) -> int:
 class Site:
     """One hospital: its data, its optimizer, and what it keeps to itself between rounds.
 
-    In one process several sites may share one network: every answer loads its weights anew, and the optimizer's state
+    In one process several sites may share one network: every answer loads its weights again, and the optimizer's state
     waits on the CPU, so that a device holds one network and one optimizer whatever the number of sites.
 
     Args:
@@ -49,9 +49,9 @@ class Site:
         optimizer: from parameters to an optimizer.
         scores: from the network to plain numbers, the site's scores.
         schedule: sets the optimizer's learning rate to that of a round, the first of which is 1.
-        styles: from the network to how the site's cases look to it, (N, D); of no cases where nothing is to be told.
-        epochs: local epochs a round.
-        steps: optimizer steps a round, for progress; 0: not known.
+        styles: from the network to how the site's cases look to it, (N, D); of no cases where `ood` is off.
+        epochs: local epochs per round.
+        steps: optimizer steps per round, for progress; 0: not known.
         seed: of the run.
         reset_optimizer: forget the optimizer's state after every round.
         compute: device and precision.
@@ -132,7 +132,7 @@ class Site:
             return dict(self.scores(network))
 
     def state(self) -> dict[str, Tensor]:
-        """All that this site needs to go on later."""
+        """Everything this site needs to resume later."""
         kept = {"memory": self.memory, "private": self.private, "moments": self.moments}
         return {name: tensor for kind, tensors in kept.items() for name, tensor in prefixed(kind, tensors).items()}
 

@@ -1,4 +1,4 @@
-"""Traffic: what one exchange between server and site carries, counted from its two messages."""
+"""Traffic: bytes and prototypes per exchange between server and site."""
 
 from fedbcs_monai.federated.messages import Broadcast, Update
 from fedbcs_monai.tensors import Tensors

@@ -1,4 +1,4 @@
-"""Trust: how a configuration is loaded that has travelled, in a job, a run folder or a bundle."""
+"""Trust: load a configuration that came with a job, a run folder or a bundle."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Validation: what a server checks before it accepts an update; all of it first, so that refusing changes nothing."""
+"""Validation: all checks of an update before the server accepts it."""
 
 import math
 import re

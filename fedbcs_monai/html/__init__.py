@@ -1,4 +1,4 @@
-"""HTML: what all our pages share: one look, everything inside, whole or not at all."""
+"""HTML: the shared template of all pages, self-contained and written atomically."""
 
 import base64
 import io

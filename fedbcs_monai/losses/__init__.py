@@ -1,1 +1,1 @@
-"""Losses: features against prototypes and other networks, penalties on weights and predictions."""
+"""Losses: prototype and model contrast, and penalties on weights, features and predictions."""

@@ -1,4 +1,4 @@
-"""Contrast: features against prototypes, and against those of other networks."""
+"""Contrastive losses: features against prototypes, and against features of other networks."""
 
 from collections.abc import Sequence
 
@@ -103,7 +103,7 @@ def model_contrast(features: Tensor, others: Sequence[Tensor], temperature: floa
         temperature: > 0.
 
     Returns:
-        One loss an image, (B,), >= 0; exactly 0, with gradient 0, if there are none not to be like.
+        One loss per image, (B,), >= 0; exactly 0, with gradient 0, if there are none not to be like.
     """
     similarity = torch.stack([F.cosine_similarity(features, other, dim=1, eps=LENGTH_FLOOR) for other in others], 1)
     return info_nce(similarity, torch.arange(len(others), device=features.device) == 0, temperature)

@@ -1,4 +1,4 @@
-"""Penalties: how far weights are from others, how varied predictions and features are."""
+"""Penalties: distance between weights, and variety of predictions and features."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Methods: what happens at a site and what happens at the server, one method a file."""
+"""Methods: federated methods, one per file, each with its client and its server step."""
 
 from fedbcs_monai.federated.method import ClientContext, Method
 from fedbcs_monai.methods.fedavg import FedAvg

@@ -1,4 +1,4 @@
-"""Federated averaging."""
+"""FedAvg: federated averaging."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""FedContrast: local prototypes are contrasted with each other and with those of the other sites. A reconstruction."""
+"""FedContrast: local prototypes contrasted within and between sites; a reconstruction from the paper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class FedContrast(Method):
         window: side of a window in pixels of the map.
         fraction: share of a window that must be of one class, in (0.5, 1]. Objects smaller than a window have only
             the mean.
-        windows_per_class: at most so many random windows a class and batch; 0: all of them.
+        windows_per_class: at most so many random windows per class and batch; 0: all of them.
         average: of the local prototypes: within each class and then over ``classes``, or over all ``anchors``.
         background: vectors of the background that a site sends at most, >= 1.
         foreground: vectors of each other class that a site sends at most, >= 1, one of them the mean.
@@ -154,7 +154,7 @@ class FedContrast(Method):
         return torch.cat([k_means(vectors, self.foreground - 1), mean[None]])
 
     def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
-        """Any number of vectors a class."""
+        """Any number of vectors per class."""
         return class_vectors(network, self.feature_layer, -1)
 
     # At the server.

@@ -41,8 +41,8 @@ class FedHPro(Method):
 
         dW_c = mean (p - e_c) z',    db_c = mean (p - e_c)
 
-    and sends both. The server keeps ``points`` vectors S_c a class, and moves them by gradient descent until they have
-    the gradient that the sites that have the class have on average. The next round's loss is
+    and sends both. The server keeps ``points`` vectors S_c per class, and moves them by gradient descent until they
+    have the gradient that the sites that have the class have on average. The next round's loss is
 
         segmentation + weight * mean over anchors z of class c of [ HPCL + HPAL ]
         HPCL = log(1 + sum_{k != c} exp((s_k + margin - s_c) / tau)),    s_k = mean over q in S_k of cos(z, q)
@@ -65,16 +65,16 @@ class FedHPro(Method):
             the distance is as much as cosines can differ, or more: HPCL then pushes with its full strength, 1/tau,
             however good the features are.
         huber: of the ``directions`` of both vectors (authors' code), or of the ``features`` themselves (paper).
-        points: hyper-prototypes a class, >= 1 (paper: 5).
+        points: hyper-prototypes per class, >= 1 (paper: 5).
         match: gradients that are matched: of the last ``layer``, or with respect to the ``feature`` (paper), which
             needs three classes or more.
         metric: ``cos``: one minus the cosine, row by row of the layer (paper); ``mse``: squared distance; ``signs``:
             one minus the cosine number by number, which counts signs and has next to no gradient (the authors' default
             for features).
         rate: of the gradient descent, > 0 (authors' code: 0.1).
-        steps: of the gradient descent a round, >= 0 (authors' code: 30).
+        steps: of the gradient descent per round, >= 0 (authors' code: 30).
         anchor: what is pulled: random pixels (``pixel``) or the mean of each class in each image (``image_class``).
-        anchors_per_class: at most so many random pixels a class and batch; 0: all of them.
+        anchors_per_class: at most so many random pixels per class and batch; 0: all of them.
         average: of the anchors: within each class and then over ``classes``, or over all ``anchors`` (authors).
     """
 

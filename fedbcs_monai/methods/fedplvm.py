@@ -37,8 +37,8 @@ class FedPLVM(Prototypical):
     An alpha below 1 flattens the cosines near 1, so that features are not crowded around their prototypes. Cosines
     below 1e-4 count as 1e-4, where the authors' code gives NaN: features there are not negative, behind a ReLU.
 
-    The original clusters the features of all images at once, one an image. Here there is one a pixel, hence the
-    mini-batches: a handful of clusters from each makes hundreds a site, as in Zhao et al. (AAAI 2026, Table 3).
+    The original clusters the features of all images at once, one per image. Here there is one per pixel, hence the
+    mini-batches: a handful of clusters from each makes hundreds per site, as in Zhao et al. (AAAI 2026, Table 3).
 
     The authors' weight lambda is 100, chosen for image classification; beside cross-entropy with Dice it outweighs the
     segmentation and slows it down. Their prototypes are ``fresh``.
@@ -93,7 +93,7 @@ class FedPLVM(Prototypical):
         return joined(client.scratch.get("own", []))
 
     def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
-        """Any number of vectors a class."""
+        """Any number of vectors per class."""
         return class_vectors(network, self.feature_layer, -1)
 
     # At the server.

@@ -52,7 +52,7 @@ class FedProto(Prototypical):
         client.scratch.setdefault("own", ClassMeans()).pool(feature, self.masks)
 
     def pooled(self, client: ClientContext) -> Tensors:
-        """One prototype a class, {class: (D,)}."""
+        """One prototype per class, {class: (D,)}."""
         own: ClassMeans = client.scratch.get("own", ClassMeans())
         return own.means()
 

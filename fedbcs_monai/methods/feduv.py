@@ -1,4 +1,4 @@
-"""FedUV: predictions as varied, and features as uniform, as if every site had all kinds of data."""
+"""FedUV: regularizes variance of predictions and uniformity of features, as with IID data."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""HarmoFL: images of one amplitude, and weights in a flat place."""
+"""HarmoFL: amplitude normalization of images, and weight perturbation towards flat minima."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ class HarmoFL(Method):
     configuration), so that it is done wherever the network is used. A site collects its amplitude in the first round;
     it is sent with the weights, averaged like them, and from then on no site changes it.
 
-    Weight perturbation takes two passes a step. The gradient g at the weights w moves them to
+    Weight perturbation takes two passes per step. The gradient g at the weights w moves them to
     ``w + alpha g / |g|``; the gradient there is what the optimizer steps with, from w. Batch norm keeps the running
     statistics of the first pass.
 

@@ -1,4 +1,4 @@
-"""Local training: every site alone."""
+"""LocalOnly: every site trains alone; the baseline that a federation must beat."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""Metrics: how good a mask is, and tables of it."""
+"""Metrics: scores of masks, and tables of scores."""

@@ -1,4 +1,4 @@
-"""Cases: segment whole cases and score them on their own grids."""
+"""Case scores: segment whole cases and score them on their own grids."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,10 +181,10 @@ def _applied(transform: Transform, item: dict[str, Any]) -> Any:
     try:
         return transform(item)
     except RuntimeError as error:
-        mendable = user_error_behind(error)
-        if mendable is None:
+        correctable = user_error_behind(error)
+        if correctable is None:
             raise
-        raise mendable from None
+        raise correctable from None
 
 
 def _slice(part: Tensor, image: MetaTensor, axis: int, at: int) -> NDArray[Any]:

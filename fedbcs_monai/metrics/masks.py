@@ -1,4 +1,4 @@
-"""Dice, HD95 and ASSD in mm, with empty masks defined.
+"""Mask metrics: Dice, HD95 and ASSD in mm, defined for empty masks too.
 
 | masks          | Dice | HD95, ASSD                |
 |----------------|------|---------------------------|

@@ -1,4 +1,4 @@
-"""Tables: per-case scores to per-site means, their uncertainty, and the table a paper would print."""
+"""Score tables: per-site means of per-case scores, their uncertainty, and printed tables."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ MISSING = "–"
 
 
 def mean_of(count: int) -> str:
-    """What stands for a case's name where a site tells only the mean of so many cases."""
+    """What stands for a case's name where a site reports only the mean of its cases."""
     return f"mean of {count}"
 
 
@@ -139,8 +139,8 @@ def paired_bootstrap(
     """How far the AVG of `a` lies above that of `b`, with the percentile interval of a paired bootstrap.
 
     Cases are drawn with replacement within each site, the same ones for `a` and `b`; cases that either lacks are left
-    out. The interval tells what another choice of test cases could have given, not another training. Where a site has
-    fewer than two of them, or tells only a mean, there is no interval. Without a common case at one of the sites
+    out. The interval covers what another choice of test cases could have given, not another training. Where a site has
+    fewer than two of them, or reports only a mean, there is no interval. Without a common case at one of the sites
     everything is NaN, as their AVG is.
     """
     gains = _paired_gains(a, b, unseen)

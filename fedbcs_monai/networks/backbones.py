@@ -1,4 +1,4 @@
-"""The levels of MONAI's BasicUNet, UNet, DynUNet and SegResNet, and the one function that puts a segmenter together."""
+"""Backbones: named levels of MONAI's BasicUNet, UNet, DynUNet and SegResNet, and `build_segmenter`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

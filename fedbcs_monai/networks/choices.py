@@ -1,4 +1,4 @@
-"""One name among the known ones, or an error that lists them."""
+"""Choices: look up a name, or raise an error that lists the known names."""
 
 import difflib
 from collections.abc import Collection

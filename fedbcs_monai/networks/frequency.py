@@ -1,4 +1,4 @@
-"""Style recalibration (FSR): weigh a feature map against its own instance norm, in the spectrum or in closed form."""
+"""Style recalibration (FSR): weight a feature map by its own instance norm, by FFT or in closed form."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Context fusion (CDPA): several levels brought to one embedding, without building it.
+"""Context fusion (CDPA): combine several levels in one embedding, without materializing it.
 
 The fused embedding of a stream (encoder or decoder) is, with ``up`` for nearest resizing and ``[a, b]`` for
 concatenation,

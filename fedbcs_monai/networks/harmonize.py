@@ -1,4 +1,4 @@
-"""Harmonization: images brought to one amplitude at their lowest frequencies, each with its own phase."""
+"""Harmonization: give all images one low-frequency amplitude, and keep the phase of each."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The head: the 1x1 convolution that makes the logits, and what it reads."""
+"""Head: the 1x1 convolution that makes the logits, and its input features."""
 
 from contextlib import ExitStack
 from functools import partial

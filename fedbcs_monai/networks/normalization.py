@@ -1,4 +1,4 @@
-"""Normalization layers: their tensors, and passes that leave their running statistics alone."""
+"""Normalization layers: their tensors, and forward passes without updates of running statistics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Segmenter: any segmentation network with named levels, whose features can be listened to."""
+"""Segmenter: a segmentation network with named levels whose features can be captured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -66,7 +66,7 @@ class Segmenter(nn.Module):
 
     `forward` is the bare network: it scripts, exports and compiles as that does. `features` is the same pass with
     forward hooks listening. The levels, and `classes`, the channels of the logits, are measured once: no other layer
-    needs to be told a number of channels.
+    needs a number of channels.
 
     Images may be of any size. Where the backbone takes only certain sizes, the last pixels of an image are repeated up
     to the next of them, and the logits are cut back; maps keep the cells that the image fills. An image of a size that
@@ -141,7 +141,7 @@ def features_under(weights: Mapping[str, Tensor], network: Segmenter, image: Ten
 
     Args:
         weights: by their names in `network.state_dict()`. Names that are missing are taken from `network`.
-        network: in training or evaluation mode, as wished.
+        network: in training or evaluation mode.
         image: (B, C, H, W[, D])
     """
     with _listening(network.backbone, _names(network)) as maps:

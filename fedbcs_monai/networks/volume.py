@@ -1,4 +1,4 @@
-"""VolumeSegmenter: a 2-D network run over the slices of a volume, for hosts that speak 3-D."""
+"""VolumeSegmenter: applies a 2-D network to every slice of a volume, for hosts that expect a 3-D network."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Out of distribution: how far a scan lies from the cases of the training sites."""
+"""Out-of-distribution detection: distance of an image to the cases of the training sites."""

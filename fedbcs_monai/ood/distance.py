@@ -1,4 +1,4 @@
-"""Distance to the training sites: how far a case lies from the cases of each of them.
+"""OOD distance: how far a case lies from the cases of each training site.
 
 A case is a vector (D,), its style. Its deviation from a site is the Mahalanobis distance to the mean of the site's
 cases, divided by the root of D; the covariance is that within sites, pooled over them (Lee et al., NeurIPS 2018). A
@@ -131,7 +131,7 @@ def pooled(variances: Mapping[str, Tensor], told: Mapping[str, StyleAnswer]) -> 
 
 
 def freedom(told: Mapping[str, StyleAnswer]) -> float:
-    """The degrees of freedom of what is pooled: as many as there are cases, less one a site."""
+    """The degrees of freedom of what is pooled: as many as there are cases, less one per site."""
     return sum(of_site.numbers["cases"] - 1 for of_site in told.values())
 
 

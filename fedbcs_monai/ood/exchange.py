@@ -1,4 +1,4 @@
-"""Exchange: how the server learns, in two questions, what each site's cases look like."""
+"""OOD exchange: two rounds of questions from which the server learns the style of each site's cases."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Site styles on disk: what each site's cases look like to a model, beside the model's weights."""
+"""OOD file: the site styles of a model, stored beside its weights."""
 
 from collections.abc import Mapping
 from pathlib import Path

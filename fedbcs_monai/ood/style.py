@@ -1,4 +1,4 @@
-"""Style: mean and deviation of the image's channels and of shallow features', over all that is shown of a case."""
+"""Style: mean and standard deviation of image channels and shallow features over one case."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""Folders: the files below a folder, and which of them are DICOM, told from their first bytes."""
+"""Folders: list the files of a folder, and recognize DICOM by its first bytes."""
 
 import os
 import struct
@@ -33,7 +33,7 @@ def is_dicom(path: Path) -> bool:
     except OSError as error:
         if ends_with(path, SUFFIXES):
             return False  # it fails alone, when it is read
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); repair or remove it") from None
     return head[128:] == b"DICM" or ends_with(path, DICOM_SUFFIXES) or begins_with_element(head)
 
 

@@ -1,4 +1,4 @@
-"""Images: files read with their geometry, and what is written on the same grid."""
+"""Images: read files with their geometry, and write masks on the same grid."""
 
 import gzip
 from pathlib import Path
@@ -28,7 +28,7 @@ _NIFTI_GEOMETRY = (
 
 
 def read_source(path: Path) -> Source:
-    """Read an image, refusing what would be segmented wrongly without a word.
+    """Read an image, refusing what would be segmented wrongly without notice.
 
     Raises:
         UserError: it is not sound, as `fedbcs_monai.data.check` has it.

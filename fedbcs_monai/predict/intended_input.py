@@ -1,4 +1,4 @@
-"""IntendedInput: the kind of image that a model states it was trained for.
+"""IntendedInput: the modality and kind of image that a model was trained for.
 
 A bundle states it in ``configs/metadata.json`` under ``network_data_format``: ``inputs.image.modality`` (``MR``) and
 ``inputs.image.orientation`` (``axial``, ``coronal`` or ``sagittal``). A run folder states nothing.

@@ -1,4 +1,4 @@
-"""Mask statistics: volumes and components of a mask, and warnings that ask its reader to look twice."""
+"""Mask statistics: volumes and components of a mask, and warnings for its reader."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Model: a trained network from an image in memory to the probability of each class on the image's own grid."""
+"""Model: a trained network that maps an image to class probabilities on the image's own grid."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from fedbcs_monai.errors import UserError
 from fedbcs_monai.metrics.cases import Segmentation
 from fedbcs_monai.ood.distance import SiteStyle
 from fedbcs_monai.ood.file import read_site_styles
-from fedbcs_monai.predict.task import classes_of
+from fedbcs_monai.predict.class_names import classes_of
 from fedbcs_monai.runs.model_io import TrainedModel, load_trained
 from fedbcs_monai.runs.setup import build_segmentation
 

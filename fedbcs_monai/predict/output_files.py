@@ -1,4 +1,4 @@
-"""Outputs: files that appear together or not at all, and their names."""
+"""Output files: their names, and writing them all or none."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Outputs: which files are written for one prediction, and where."""
+"""Outputs: which files are written for a study, and where."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class OutputFiles(NamedTuple):
 
     Fields:
         masks: by type.
-        probability, picture: None where not wished for.
+        probability, picture: None where not requested.
         statistics: written last; where it is, the study is done.
     """
 
@@ -108,7 +108,7 @@ def planned(study: Study, folder: Path, options: OutputOptions, mask: Path | Non
 
 
 def options_for(mask: Path, study: Study, options: OutputOptions) -> OutputOptions:
-    """What is wished for where the user names the mask: its ending may say DICOM SEG.
+    """What is requested where the user names the mask: its ending may say DICOM SEG.
 
     Raises:
         UserError: the mask of this study cannot have such a name.
@@ -203,14 +203,14 @@ def _mask_maker(
 
 
 def _dicom(kind: str, prediction: Prediction, predictor: Predictor, notes: list[str]) -> bytes:
-    """The content of a DICOM object; what was mended of its images is added to the notes."""
+    """The content of a DICOM object; what was corrected in its images is added to the notes."""
     stack = prediction.source.series
     if stack.unfit:
         raise UserError(f"{stack.unfit}; write NIfTI, or have the series sent again")
-    images = dicom_module("referred").referred(stack)
+    images = dicom_module("referenced_images").referenced_images(stack)
     notes += images.notes
     writer = dicom_module(kind.removeprefix("dicom_"))
-    content: bytes = dicom_module("referred").content_of(
+    content: bytes = dicom_module("referenced_images").content_of(
         writer.written(prediction.mask, stack, predictor.structures, predictor.algorithm(), images)
     )
     return content

@@ -1,4 +1,4 @@
-"""Overlay: the outline of a mask on its image, turned as radiologists look at it, with marks and scale."""
+"""Overlay: a mask's outline on its image in radiological orientation, with marks and scale."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The page of a call: every study with its picture, its statistics and what should make a reader look twice."""
+"""Prediction page: each study with picture, statistics and warnings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

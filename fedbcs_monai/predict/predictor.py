@@ -1,4 +1,4 @@
-"""Predictor: trained models and an image to a mask on the image's own grid."""
+"""Predictor: one or more trained models applied to an image; returns a mask on the image's own grid."""
 
 import platform
 from collections.abc import Iterable, Sequence
@@ -108,7 +108,7 @@ class Predictor:
             probabilities = self.probabilities(source)
         mask = self.models[0].decide(probabilities)
         if mask.shape != source.shape:
-            raise UserError(f"{source.path}: mask {mask.shape} on image {source.shape}; mend `postprocessing`")
+            raise UserError(f"{source.path}: mask {mask.shape} on image {source.shape}; correct `postprocessing`")
         each = np.asarray(probabilities.cpu())
         statistics = {**self.named(mask_statistics(mask, each, source)), **statistics_of(distances_sd())}
         probability = each[1] if len(each) == 2 else 1 - each[0]

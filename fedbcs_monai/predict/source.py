@@ -1,4 +1,4 @@
-"""Source: an image in memory, with the geometry of whatever it came from."""
+"""Source: an image in memory with the geometry of its file or series."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

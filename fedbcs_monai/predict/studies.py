@@ -1,4 +1,4 @@
-"""Studies: what the inputs of a call name, each with a name for its outputs."""
+"""Studies: the images that the inputs of a call name, each with a unique output name."""
 
 import csv
 import glob
@@ -207,7 +207,7 @@ def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str],
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{request.path}: cannot be read ({error.strerror}); mend or remove it") from None
+        raise UserError(f"{request.path}: cannot be read ({error.strerror}); repair or remove it") from None
     except Exception as error:  # one input never costs another
         raise UserError(f"{request.path}: {discreet_reason(error)}") from None
 

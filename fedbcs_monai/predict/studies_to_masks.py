@@ -1,4 +1,4 @@
-"""Predict: images to masks, pictures and statistics in files, and one page about them."""
+"""Predict: write masks, pictures, statistics and one page for a list of inputs."""
 
 import json
 import logging
@@ -96,7 +96,7 @@ def predict(
         The masks, of each study those of the first type.
 
     Raises:
-        UserError: what the user can mend, before any work.
+        UserError: what the user can correct, before any work.
         PartlyFailed: a study failed, or one of its outputs. That does not keep the others from being finished first; it
             is named here and on the page.
     """

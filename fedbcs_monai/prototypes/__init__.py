@@ -1,1 +1,1 @@
-"""Prototypes: features pooled per class, and clustered."""
+"""Prototypes: pool, cluster and match class features."""

@@ -1,4 +1,4 @@
-"""Known prototypes: what the server knows of every class, as a site reads it."""
+"""Prototype bank: the server's prototypes of every class, as a site receives them."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Gradient matching: points moved until a last layer has the gradient on them that it has on real features."""
+"""Gradient matching: optimize points until the last layer's gradient on them matches that on real features."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Pooling: the features of a class, summed and averaged."""
+"""Pooling: sums and means of features per class."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Reports: run folders to self-contained pages."""
+"""Report: compare run folders on one self-contained page."""
 
 from fedbcs_monai.report.page import write_report
 from fedbcs_monai.report.provenance import duration

@@ -1,4 +1,4 @@
-"""Comparable: runs that may stand beside each other in one report."""
+"""Comparability: check which runs may be compared in one report."""
 
 from collections.abc import Sequence
 

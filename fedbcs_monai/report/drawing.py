@@ -1,4 +1,4 @@
-"""Drawing: a figure with its caption, as SVG, PDF and PNG; the same figure is the same bytes."""
+"""Drawing: save a figure with its caption as SVG, PDF and PNG, with reproducible bytes."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Figures: what a report draws of a comparison."""
+"""Report figures: learning curves, scores and differences of the compared methods."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,7 +114,7 @@ def difference_by_site(compared: Comparison, reference: MethodGroup | None = Non
     caption = (
         f"Dots: mean difference to {reference.label} over the seeds and test cases that both have. Bars: 95% interval "
         "of a paired bootstrap over test cases, with the trainings as they are; none where a site has one case or "
-        "tells only a mean. AVG: mean over the sites that took part in training."
+        "reports only a mean. AVG: mean over the sites that took part in training."
     )
     return finished("dice_difference", f"Dice difference to {reference.label}, by site", caption, figure)
 
@@ -267,7 +267,7 @@ def key_of(group: MethodGroup) -> Line2D:
 
 
 def _site_title(site: str, compared: Comparison) -> str:
-    """A site's name, whether it is unseen, and whether it tells only a mean."""
+    """A site's name, whether it is unseen, and whether it reports only a mean."""
     told = {score.cases for group in compared.scored for score in group.cases("dice") if score.site == site}
     only = f": only the mean of {max(told)} cases" if told and min(told) > 1 else ""
     return f"{site}{' (unseen)' if site in compared.unseen else ''}{only}"

@@ -1,4 +1,4 @@
-"""The page: run folders to one HTML file that needs nothing else."""
+"""Report page: write run folders as one self-contained HTML file."""
 
 import base64
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def write_report(
         output: the page; it appears whole or not at all.
         title: the heading; by default it names the task.
         commands: pairs of what a command does and the command, for the section "Go on".
-        notes: sentences to print under the verdict, for instance that the images are made up.
+        notes: sentences to print under the verdict, for instance that the images are synthetic.
         figures: a folder for every figure as PDF, SVG and PNG; None: they are in the page alone.
 
     Returns:
@@ -142,7 +142,7 @@ def _absences(runs: Sequence[Run]) -> list[str]:
 
 
 def _refusals(runs: Sequence[Run]) -> list[str]:
-    """Which sites' answers were not believed, and why."""
+    """Which sites' answers were not accepted, and why."""
     return [
         f"{run.name}: {site} was refused in {'rounds' if len(rounds) > 1 else 'round'} {spans(rounds)}: {reason}."
         for run in runs

@@ -1,4 +1,4 @@
-"""Pictures: what each site's images look like, and example cases with the outlines drawn on them."""
+"""Pictures: sample images of each site, and example cases with outlines of their masks."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

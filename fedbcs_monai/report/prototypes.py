@@ -1,4 +1,4 @@
-"""Prototypes: a map in two dimensions of the class prototypes that a run ended with."""
+"""Prototype map: the class prototypes at the end of a run, projected to two dimensions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

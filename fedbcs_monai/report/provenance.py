@@ -1,4 +1,4 @@
-"""Provenance: what was run, with which settings, on which machine."""
+"""Provenance: versions, settings and machine of each run."""
 
 import json
 import math

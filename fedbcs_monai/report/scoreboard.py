@@ -1,4 +1,4 @@
-"""Scoreboard: the result tables of the page."""
+"""Result tables of the report."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ class Titled(NamedTuple):
 def result_tables(
     compared: Comparison, apart: Sequence[MethodGroup] = (), reference: MethodGroup | None = None
 ) -> list[Titled]:
-    """Dice, then whatever else was measured: one row a method, one column a site.
+    """Dice, then whatever else was measured: one row per method, one column per site.
 
     Args:
         compared: the methods.
@@ -103,7 +103,7 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[MethodGr
 
 
 def noted(titled: Titled) -> Titled:
-    """A table of measurements, with what must be said where a row's method had to be made up in part."""
+    """A table of measurements, with what must be said where a row's method had to be reconstructed in part."""
     made_up = any(str(row[0]).startswith("FedContrast") for row in titled.table.rows)
     return titled._replace(note=f"{titled.note} {RECONSTRUCTED}".strip()) if made_up else titled
 

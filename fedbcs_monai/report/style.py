@@ -1,4 +1,4 @@
-"""Style: the one look of all figures: colours, lines, sizes and type."""
+"""Figure style: colours, lines and fonts of all figures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Verdict: the result of a comparison in a few plain sentences, computed from the numbers."""
+"""Summary: the result of a comparison in a few sentences, computed from the scores."""
 
 import math
 from collections.abc import Sequence
@@ -221,7 +221,7 @@ def _why_none(leader: MethodGroup, other: MethodGroup, compared: Comparison) -> 
     own, others = ({(score.site, score.case) for score in group.cases("dice")} for group in (leader, other))
     if any(not any(at == site for at, _ in own & others) for site in compared.trained):
         return "no test case is known to be in both"
-    return "a site has one test case, or tells only a mean"
+    return "a site has one test case, or reports only a mean"
 
 
 def _where_not(leader: MethodGroup, other: MethodGroup, compared: Comparison) -> str:

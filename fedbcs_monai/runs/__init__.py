@@ -1,1 +1,1 @@
-"""Runs: what a training leaves on disk, and how it is read again."""
+"""Runs: set up a training run, write its folder, and read it back."""

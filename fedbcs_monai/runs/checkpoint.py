@@ -1,4 +1,4 @@
-"""Checkpoints: the server's state and every site's to disk and back, atomically."""
+"""Checkpoints: write and read the state of the server and of every site, atomically."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ class Checkpoint(NamedTuple):
     Args:
         state: the server's.
         sites: from a site's name to what it keeps for itself.
-        history: plain numbers that a driver goes on with, such as the best round so far.
+        history: plain numbers that a backend resumes with, such as the best round so far.
     """
 
     state: State
@@ -74,7 +74,7 @@ def read_checkpoint(folder: Path, round: int | None = None) -> Checkpoint:
             damaged.append(str(error))
             continue
         if damaged:
-            warnings.warn(f"{damaged[0]}; goes on from round {checkpoint.state.round} instead", stacklevel=2)
+            warnings.warn(f"{damaged[0]}; resumes from round {checkpoint.state.round} instead", stacklevel=2)
         return checkpoint
     others = [str(_round(path)) for path in _rounds(folder) if path not in found]
     way_out = f"resume from another round: {', '.join(others)}" if others else "train from the start, with --overwrite"
@@ -113,7 +113,7 @@ def newest_round(folder: Path) -> int:
 
 
 def drop_checkpoints_after(folder: Path, round: int) -> None:
-    """Remove what a run that goes back to an earlier round will write anew, and what a killed one left unfinished."""
+    """Remove what a run that goes back to an earlier round will write again, and what a killed one left unfinished."""
     sweep(folder)
     left = {path for path in _rounds(folder) if _round(path) <= round}
     for path in [*folder.glob("round_*.json"), *folder.glob("round_*.safetensors")]:

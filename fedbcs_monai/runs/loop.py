@@ -1,4 +1,4 @@
-"""Run: the rounds of a federation and what they leave on disk, whoever carries its messages."""
+"""Run loop: the rounds of a run and the files they write, for every backend."""
 
 import logging
 import math
@@ -84,9 +84,9 @@ class Run:
         """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
 
         Args:
-            aggregator: from whose state the rounds go on.
+            aggregator: from whose state the rounds continue.
             ask: carries a broadcast to the sites.
-            kept: what every site would go on with, for the checkpoint.
+            kept: the state of every site, for the checkpoint.
         """
         aggregator.heard, aggregator.refused, aggregator.repeated = self._heard, self.refused, self._repeated
         aggregator.history.restore(self.point.history.get("updates", {}))
@@ -173,7 +173,7 @@ class Run:
         self.callbacks.on_client_end(broadcast.round, update.site, update.metrics)
 
     def refused(self, broadcast: Broadcast, site: str, reason: str) -> None:
-        """Note what a site sent and why it is not believed."""
+        """Note what a site sent and why it is not accepted."""
         _LOG.info("round %d: refused what %s sent: %s", broadcast.round, site, reason)
         self.writer.refuse(broadcast.round, broadcast.task, site, reason)
         self.callbacks.note(f"round {broadcast.round}, {broadcast.task}: refused what {site} sent: {reason}")
@@ -211,7 +211,7 @@ def open_run(
     resume: bool | int = False,
     callbacks: Callbacks | None = None,
 ) -> Run:
-    """Open the run folder ``output``: anew, or at the newest checkpoint, or at that of a round.
+    """Open the run folder ``output``: new, or at the newest checkpoint, or at that of a given round.
 
     A run that was killed before its first checkpoint is resumed from the beginning.
 
@@ -224,7 +224,7 @@ def open_run(
         claim = claim_folder(folder)
         undo.callback(claim.release)
         if resume is True and _unbegun(folder, settings):
-            (callbacks or Callbacks()).note(f"{folder}: no checkpoint to go on from; starts from the beginning")
+            (callbacks or Callbacks()).note(f"{folder}: no checkpoint to resume from; starts from the beginning")
             resume = False
         if resume is not False:
             _same_run(folder, settings, resume)
@@ -263,13 +263,13 @@ def bests(history: Mapping[str, Any], round: int, scores: Mapping[str, Mapping[s
 
 
 def _resumed(folder: Path, point: Checkpoint) -> Checkpoint:
-    """The checkpoint; if a later round has replaced the selected model, selection begins anew with this round's."""
+    """The checkpoint; if a later round has replaced the selected model, selection restarts with this round's."""
     best = point.history.get("best")
     if best is None or best["sha256"] == digest_model(folder / WEIGHTS["selected"]):
         return point
     sha256 = write_model(folder, "selected", point.state.weights, private(point.sites))
-    anew = {"round": point.state.round, "dice": -math.inf, "sha256": sha256}
-    return point._replace(history={**point.history, "best": anew})
+    restarted = {"round": point.state.round, "dice": -math.inf, "sha256": sha256}
+    return point._replace(history={**point.history, "best": restarted})
 
 
 def private(sites: Mapping[str, Tensors]) -> dict[str, dict[str, Tensor]]:
@@ -300,6 +300,6 @@ def _same_run(folder: Path, settings: Settings, resume: bool | int) -> None:
     at = newest_round(folder / CHECKPOINTS) if resume is True else int(resume)
     if at > settings.rounds:
         raise UserError(
-            f"{folder}: goes on after round {at}, and rounds is {settings.rounds}; ask for {at} or more, or name "
+            f"{folder}: resumes after round {at}, and rounds is {settings.rounds}; ask for {at} or more, or name "
             "another -o"
         )

@@ -1,4 +1,4 @@
-"""Trained: a network in a run folder or a bundle, with what sites keep of it to themselves, ready for use."""
+"""Model files: write and load the weights of a run or a bundle, with the private tensors of its sites."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

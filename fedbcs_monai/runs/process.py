@@ -1,4 +1,4 @@
-"""Process: what a run sets for the whole process that it runs in; no other function of a run has such effects."""
+"""Process settings: threads and memory settings that a run applies to its whole process."""
 
 import torch
 

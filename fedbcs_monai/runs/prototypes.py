@@ -1,4 +1,4 @@
-"""Prototypes that a finished run keeps: the server's, and where all sites are in one process also each site's."""
+"""Prototype file: the prototypes of a finished run, the server's and, in one process, every site's."""
 
 from collections.abc import Mapping
 from pathlib import Path

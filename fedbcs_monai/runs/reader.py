@@ -1,4 +1,4 @@
-"""Reader: a run folder read back, checked once here and trusted afterwards."""
+"""Reader: read a run folder, and check it once."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def scored_cases(self) -> dict[str, int]:
-        """How many test cases were scored at each site, also where it told only their mean."""
+        """How many test cases were scored at each site, also where it reported only their mean."""
         counts: dict[str, int] = {}
         for score in self.scores.get(("selected", "dice"), ()):
             counts[score.site] = counts.get(score.site, 0) + score.cases
@@ -205,7 +205,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def whole_rows(folder: Path, table: Table) -> list[list[str]]:
-    """The rows of a table that begins with a round, for the run that goes on with it: those that are whole."""
+    """The rows of a table that begins with a round, for the run that continues it: only complete rows."""
     path = folder / table.file
     if not path.is_file():
         return []

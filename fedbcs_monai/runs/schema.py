@@ -1,4 +1,4 @@
-"""Schema: the files of a run folder and what they hold, for whoever writes or reads them."""
+"""Schema: the files of a run folder and their columns and keys."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class Summary(NamedTuple):
         best_on_test: None if the test cases were not followed.
         unseen: sites that no training case came from.
         absent: from a site to the rounds that it did not train in.
-        refused: from a site to the reasons why it was not believed, each with its rounds.
+        refused: from a site to the reasons why it was not accepted, each with its rounds.
         seconds: of the whole run.
         peak_bytes: of memory; NaN where it is not known.
         sites: the cases of each.

@@ -1,4 +1,4 @@
-"""Setup: settings to a network, a method and the sites of a federation."""
+"""Setup: build the network, the method and the sites of a federation from its settings."""
 
 import dataclasses
 import warnings
@@ -106,14 +106,14 @@ def set_up(
     followed = ("val", "test") if settings.best_on_test else ("val",)
     scorers = {name: {part: parts[part][name] for part in followed} for name in samples}
     if pool is None:
-        styles = {name: telling(settings, segmentation, [data[name]]) for name in samples}
+        styles = {name: styles_from(settings, segmentation, [data[name]]) for name in samples}
         sites = [
             build_site(settings, name, read, network, compute, [scorers[name]], styles[name], callbacks)
             for name, read in samples.items()
         ]
     else:
         pooled = pool(list(samples.values()))
-        of_all = telling(settings, segmentation, training)
+        of_all = styles_from(settings, segmentation, training)
         sites = [build_site(settings, POOLED, pooled, network, compute, list(scorers.values()), of_all, callbacks)]
     tested = {name: scorer for name, scorer in parts["test"].items() if scorer.items}
     return Federation(method, network, tuple(sites), tested, data)
@@ -149,7 +149,7 @@ def set_up_site(
     parts = {part: CaseScorer(segmentation, data[name].items(part, settings.fold)) for part in ("val", "test")}
     followed = {part: parts[part] for part in (("val", "test") if settings.best_on_test else ("val",))}
     samples = samples_of(settings, data[name])
-    styles = telling(settings, segmentation, [data[name]])
+    styles = styles_from(settings, segmentation, [data[name]])
     site = build_site(settings, name, samples, network, compute, [followed], styles, callbacks or Callbacks())
     counts = {part: len(data[name].split(part, settings.fold)) for part in PARTS}
     store = ClientStore(states, settings.checkpoint_every) if states else None
@@ -231,7 +231,7 @@ def build_site(
         network: shared with other sites of this process.
         compute: device and precision.
         scorers: of every site whose cases are here, a `CaseScorer` for each followed part.
-        styles: of `telling`.
+        styles: of `styles_from`.
         callbacks: hears of progress.
     """
     return Site(
@@ -253,7 +253,9 @@ def build_site(
     )
 
 
-def telling(settings: Settings, segmentation: Segmentation, sites: Iterable[SiteData]) -> Callable[[Segmenter], Tensor]:
+def styles_from(
+    settings: Settings, segmentation: Segmentation, sites: Iterable[SiteData]
+) -> Callable[[Segmenter], Tensor]:
     """From a network to the styles of the cases that sites train and select with; of none without `ood`."""
     parts = ("train", "val") if settings.ood else ()
     items = [item for site in sites for part in parts for item in site.items(part, settings.fold)]
@@ -333,7 +335,7 @@ def optimizer_of(settings: Settings) -> Callable[[Iterable[Tensor]], Optimizer]:
 def schedule_of(settings: Settings) -> Callable[[Optimizer, int], None]:
     """From an optimizer and a round to that round's learning rate, by the configured scheduler.
 
-    The scheduler is built anew and stepped up to the round, so that its only state is the number of the round: a run
+    The scheduler is built again and stepped up to the round, so that its only state is the number of the round: a run
     that resumes, or a site that joins late, has the same learning rate.
 
     Raises:

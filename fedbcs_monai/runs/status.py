@@ -1,4 +1,4 @@
-"""Status: how far the run in a folder has come, and whether it is the run of given settings."""
+"""Status: whether the run in a folder is new, started or finished, and whether its settings match."""
 
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ class RunStatus(Enum):
 
 
 def status_of(folder: Path, settings: Settings) -> RunStatus:
-    """How far a run has come: finished, begun with a checkpoint to go on from, or new.
+    """How far a run has come: finished, started with a checkpoint to resume from, or new.
 
     Raises:
         UserError: the folder holds a run of other settings.

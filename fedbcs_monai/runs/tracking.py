@@ -1,4 +1,4 @@
-"""Tracking: a run's numbers also go to MLflow or Weights & Biases as they come, besides TensorBoard."""
+"""Tracking: send the metrics of a run to MLflow or Weights & Biases."""
 
 import json
 import math

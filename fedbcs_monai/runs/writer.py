@@ -1,4 +1,4 @@
-"""RunWriter: what a run writes into its folder, besides checkpoints."""
+"""RunWriter: writes the files of a run folder, except checkpoints."""
 
 import csv
 import json
@@ -50,7 +50,7 @@ LOCK = ".lock"
 class RunWriter:
     """The run folder: ``config.json``, ``environment.json``, ``rounds.csv``, TensorBoard, and the results.
 
-    ``refused.csv`` is there as soon as a site has sent something that was not believed.
+    ``refused.csv`` is there as soon as a site has sent something that was not accepted.
 
     Args:
         folder: of the run.
@@ -76,11 +76,11 @@ class RunWriter:
                 self._board.add_scalar(f"{metric}/{site}", value, round)
 
     def refuse(self, round: int, task: str, site: str, reason: str) -> None:
-        """Append why something that a site sent was not believed."""
+        """Append why something that a site sent was not accepted."""
         self.write_table(REFUSED, [*self._refused(), [round, task, site, reason]])
 
     def refusals(self) -> dict[str, dict[str, list[int]]]:
-        """From a site to the reasons why it was not believed, each with its rounds."""
+        """From a site to the reasons why it was not accepted, each with its rounds."""
         found: dict[str, dict[str, list[int]]] = {}
         for round, _, site, reason in self._refused():
             rounds = found.setdefault(site, {}).setdefault(reason, [])
@@ -160,11 +160,13 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     check_folder_can_be(folder)
     held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
     if held and resume and not any((folder / name).is_file() for name in (CONFIG, ROUNDS.file, LOCK)):
-        raise UserError(f"{folder}: holds something, but no run to go on with; name another -o")
+        raise UserError(f"{folder}: holds something, but no run to resume; name another -o")
     if held and overwrite and not (folder / ROUNDS.file).is_file():
         raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
     if held and not resume and not overwrite:
-        raise UserError(f"{folder}: is not empty; go on with --resume, replace it with --overwrite, or name another -o")
+        raise UserError(
+            f"{folder}: is not empty; continue with --resume, replace it with --overwrite, or name another -o"
+        )
 
 
 def claim_folder(folder: Path) -> FileLock:

@@ -1,4 +1,4 @@
-"""A benchmark: what is finished is kept, what fails is told, and the bits depend on neither jobs nor interruptions."""
+"""Benchmark execution: finished runs are kept, failures reported, and results independent of jobs and interruptions."""
 
 import json
 import multiprocessing
@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from fedbcs_monai.backends.local import train
-from fedbcs_monai.benchmark import BenchmarkCallbacks, Estimate, carry_out, run_benchmark, steps_a_round
+from fedbcs_monai.benchmark import BenchmarkCallbacks, Estimate, carry_out, run_benchmark, steps_per_round
 from fedbcs_monai.benchmark.plan import BenchmarkPlan, PlannedRun
 from fedbcs_monai.benchmark.read_plan import Choice, read_suite
 from fedbcs_monai.benchmark.status import is_finished, status_of
@@ -183,7 +183,7 @@ def test_fewer_rounds_than_a_checkpoint_has_are_refused(finished, tmp_path):
     (copy.folder / "summary.json").unlink()
     with pytest.raises(UserError, match="other values of rounds"):
         status_of(copy)
-    with pytest.raises(UserError, match="goes on after round 2, and rounds is 1; ask for 2 or more"):
+    with pytest.raises(UserError, match="resumes after round 2, and rounds is 1; ask for 2 or more"):
         train(copy.settings, resume=True)
 
 
@@ -264,6 +264,6 @@ def test_the_time_left_is_taken_from_runs_of_the_same_row_then_task_then_any():
 @pytest.mark.parametrize(("pool", "steps"), [(False, 6), (True, 6), ("site", 2)])
 def test_steps_are_those_that_will_be_taken(tiny, tiny_prostate, pool, steps):
     known: dict[str, list[Samples]] = {}
-    assert steps_a_round(tiny(centralized=pool), known) == steps  # 4 pictures at each of three sites, two a step
-    assert steps_a_round(replace(tiny(centralized=pool), epochs=3), known) == 3 * steps
-    assert steps_a_round(tiny_prostate, known) > 0
+    assert steps_per_round(tiny(centralized=pool), known) == steps  # 4 pictures at each of three sites, two a step
+    assert steps_per_round(replace(tiny(centralized=pool), epochs=3), known) == 3 * steps
+    assert steps_per_round(tiny_prostate, known) > 0

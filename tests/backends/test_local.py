@@ -42,7 +42,7 @@ def summary(folder: Path) -> dict:
 
 
 def assert_same_run(first: Path, second: Path) -> None:
-    """The same bits: models, scores, metrics, and what server and sites would go on with."""
+    """The same bits: models, scores, metrics, and what server and sites would resume with."""
     for name in ("model.safetensors", "last.safetensors", "scores.csv"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert what_happened(first) == what_happened(second)
@@ -159,7 +159,7 @@ def test_a_round_is_not_resumed_where_nothing_was_run(tiny):
 
 def test_nothing_is_resumed_in_a_folder_of_other_things(tiny, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something, but no run to go on with"):
+    with pytest.raises(UserError, match="holds something, but no run to resume"):
         train(tiny(output=str(tmp_path)), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -4,7 +4,7 @@ import pytest
 
 from fedbcs_monai.benchmark import tables
 from fedbcs_monai.benchmark.communication import communication
-from fedbcs_monai.benchmark.outside import left_out, without_it
+from fedbcs_monai.benchmark.leave_one_out import left_out, without_it
 from fedbcs_monai.benchmark.plan import Sweep, TaskPlan
 from fedbcs_monai.benchmark.results import read_results
 from fedbcs_monai.metrics.tables import text

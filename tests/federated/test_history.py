@@ -1,4 +1,4 @@
-"""What is usual in a federation, and that a site whose answer was refused goes on as if it had not given it."""
+"""Update history: what is usual in a federation; a site whose update was refused continues from its state before."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Validation: a bad update is named and left out, a good one is never refused, and the round goes on with the rest."""
+"""Validation: an invalid update is named and left out, a valid one is accepted, and the round continues."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Two questions to the sites: what is asked, what is believed of the answers, and what is kept of them."""
+"""OOD exchange: the two questions to the sites, the accepted answers, and the stored statistics."""
 
 from dataclasses import replace
 

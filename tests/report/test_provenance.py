@@ -1,4 +1,4 @@
-"""Provenance: what differs is told apart from what is shared."""
+"""Provenance: settings that differ are shown apart from those that runs share."""
 
 from fedbcs_monai.report.provenance import Settings, settings
 

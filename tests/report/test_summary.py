@@ -61,7 +61,7 @@ def test_the_leader_is_named_with_the_sites_where_it_is_behind(scored):
 def test_one_case_of_a_site_has_no_interval_and_nobody_is_called_ahead(scored):
     said = say(scored("a", Ash=[0.5], Birch=[0.6, 0.7]), scored("b", "FedBCS", Ash=[0.8], Birch=[0.5, 0.6]))
     assert said.finding.startswith(
-        "FedBCS is 10.0 points above FedAvg (no interval over test cases: a site has one test case, or tells only a "
+        "FedBCS is 10.0 points above FedAvg (no interval over test cases: a site has one test case, or reports only a "
         "mean): 67.5% mean Dice over 2 sites."
     )
 

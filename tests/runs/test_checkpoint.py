@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_says_so(tmp_path, 
     for round in (1, 2):
         write_checkpoint(tmp_path, a_checkpoint(round))
     damage(tmp_path / name, how)
-    with pytest.warns(UserWarning, match=rf"{name}: (damaged|missing).*; goes on from round 1 instead"):
+    with pytest.warns(UserWarning, match=rf"{name}: (damaged|missing).*; resumes from round 1 instead"):
         read = read_checkpoint(tmp_path)
     assert read.state.round == 1
     same(read.state.weights, a_checkpoint(1).state.weights)

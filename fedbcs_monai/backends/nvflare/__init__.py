@@ -1,4 +1,4 @@
-"""NVFlare: jobs, controller and executor; nothing in here is imported beside a version that it was not written for."""
+"""NVFlare backend: jobs, controller and executor; importing it checks NVFlare's version."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,4 +1,4 @@
-"""FederatedController: the aggregator inside an NVFlare server."""
+"""FederatedController: runs the rounds of a federation inside an NVFlare server."""
 
 import math
 import time
@@ -47,14 +47,14 @@ from fedbcs_monai.tensors import write_tensors
 COLLECT_S = 1.0
 """Seconds between two collections of garbage: looking for it takes time from the sites of one machine."""
 
-GO_ON = "when they are back, go on with `fedbcs flare resume`"
+CONTINUE = "when they are back, continue with `fedbcs flare resume`"
 
 
 class FederatedController(ModelController):  # type: ignore[misc]
-    """Runs the rounds: asks the sites, waits as long as it is told to and no longer, and leaves a run folder.
+    """Runs the rounds: asks the sites, waits no longer than configured, and leaves a run folder.
 
     The run folder lies in the server's kit under ``fedbcs/runs`` and outlives the job. A job that finds one there
-    goes on from its newest checkpoint. When the job ends, however it ends, the folder is among the job's results too.
+    resumes from its newest checkpoint. When the job ends, however it ends, the folder is among the job's results too.
 
     Args:
         run_id: of the run, the same when it is resumed as another job.
@@ -146,7 +146,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
         targets = self._targets(broadcast.task)
         if len(targets) < self.min_responses:
             raise UserError(
-                f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer; {GO_ON}"
+                f"{_of(broadcast)}: {len(targets)} sites can be asked, {self.min_responses} must answer; {CONTINUE}"
             )
         came: dict[str, Update | Unreadable] = {}
         self._fetched, self._refused = set(), {}
@@ -171,11 +171,11 @@ class FederatedController(ModelController):  # type: ignore[misc]
             why = "".join(f"; {site}: {reason}" for site, reason in reasons.items())
             raise UserError(
                 f"{_of(broadcast)}: {len(came)} of {len(targets)} sites answered, {self.min_responses} must{why}; "
-                f"{GO_ON}"
+                f"{CONTINUE}"
             )
         if late:
             names = sorted(self._clients.get(client, client) for client in late)
-            self.warning(f"{_of(broadcast)}: goes on without {', '.join(names)}")
+            self.warning(f"{_of(broadcast)}: continues without {', '.join(names)}")
         return _in_order(came)
 
     def _accept(self, model: FLModel, came: dict[str, Update | Unreadable]) -> bool:

@@ -1,4 +1,4 @@
-"""Environments: federations that are made up on this machine, by NVFlare's simulator or as a proof of concept."""
+"""Local federations: NVFlare's simulator or a proof-of-concept deployment on this machine."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ PROJECT = Path("configs") / "flare" / "project.yml"
 
 
 def prepare(env: ExecEnv, job: str, sites: str | None, folder: Path, trusted: Sequence[str] = ()) -> None:
-    """Let the parties of a made-up federation run our jobs, on the sites of a list; do nothing to one that is there.
+    """Let the parties of a local federation run our jobs, on the sites of a list; do nothing to one that is there.
 
     Args:
         env: where a job will run.

@@ -1,4 +1,4 @@
-"""SiteExecutor: NVFlare's client hands a site's questions to the trainer and its answers to the server."""
+"""SiteExecutor: passes tasks from NVFlare's client to the trainer process, and its results to the server."""
 
 from pathlib import Path
 
@@ -69,8 +69,8 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             return make_reply(ReturnCode.TASK_ABORTED)
         except (Failed, UserError) as error:
             self.log_error(fl_ctx, f"{task_name}: {error}", fire_event=False)
-            mendable = isinstance(error, UserError) or error.mendable
-            return _failed(Failure.MENDABLE if mendable else Failure.TRAINER)
+            correctable = isinstance(error, UserError) or error.correctable
+            return _failed(Failure.CORRECTABLE if correctable else Failure.TRAINER)
         except Exception as error:
             self.log_exception(fl_ctx, f"{task_name}: {type(error).__name__}: {error}", fire_event=False)
             return _failed(Failure.PROGRAM)

@@ -1,4 +1,4 @@
-"""Failures: the few words about a failure that leave a site; the rest of it is in the site's own log."""
+"""Failures: the short reason that a site sends to the server; the details stay in the site's own log."""
 
 import enum
 
@@ -6,7 +6,7 @@ import enum
 class Failure(str, enum.Enum):
     """Why a site has not answered. Neither a path nor a name of a file or a case is ever part of it."""
 
-    MENDABLE = "its settings or its data need mending"
+    CORRECTABLE = "its settings or its data need correction"
     TRAINER = "its trainer could not answer"
     PROGRAM = "its program failed"
     FILTER = "a filter of the site failed or blocked the answer"
@@ -16,8 +16,8 @@ class Failure(str, enum.Enum):
     def of(cls, name: object) -> "Failure":
         """The failure of a name that came from elsewhere.
 
-        >>> Failure.of("MENDABLE").value
-        'its settings or its data need mending'
+        >>> Failure.of("CORRECTABLE").value
+        'its settings or its data need correction'
         >>> Failure.of("/data/anna/mri.nii").value
         'it could not answer'
         """

@@ -1,4 +1,4 @@
-"""Filters: what NVFlare's filters at a site have made of its answer, and whether the server can use that."""
+"""Filters: check whether the server can still use a result after the site's NVFlare filters."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -42,7 +42,7 @@ def objection_to_filters(model: FLModel, sent: Mapping[str, str] | None = None) 
 
 
 def reason_in(model: FLModel) -> str | None:
-    """What a site has said of its filters, cut to one printable line; None if it has said nothing."""
+    """What a site reported about its filters, as one printable line; None if nothing."""
     reason = (model.meta or {}).get(REASON)
     return None if reason is None else one_line(reason)
 

@@ -1,4 +1,4 @@
-"""SiteLauncher: starts a site's process of a job, and starts it again when something has killed it."""
+"""SiteLauncher: starts the process of a site's job, and restarts it if it is killed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ class SiteLauncher(ClientProcessJobLauncher):  # type: ignore[misc]
     """NVFlare's launcher, whose processes survive a kill.
 
     NVFlare ends a job at all sites when one site's process of it has died. What this process knew is on the site's disk
-    and at the server, so that a new one goes on where it was.
+    and at the server, so that a new one resumes there.
 
     Args:
         restarts: so often the process of one job is started again.

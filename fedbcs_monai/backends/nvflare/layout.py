@@ -1,4 +1,4 @@
-"""Layout: where things lie in a job, in its results, and in the run folder of whoever submitted it."""
+"""Layout: the paths inside a job, inside its results, and in the run folder of the submitter."""
 
 import shutil
 from pathlib import Path

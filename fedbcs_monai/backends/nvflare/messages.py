@@ -1,4 +1,4 @@
-"""Messages as NVFlare carries them: the tensors are a model's parameters, the head lies in its meta data.
+"""Messages as NVFlare's FLModel: tensors become the model's parameters, the header its meta data.
 
 NVFlare copies a parameter several times on its way. Large ones go in pieces, so that it is small ones that it copies.
 """

@@ -1,4 +1,4 @@
-"""Policy: what a startup kit must say before its party runs our jobs, written into the kit or by provisioning."""
+"""Policy: the site policy that lets a startup kit run our jobs, written into the kit or by provisioning."""
 
 import json
 from pathlib import Path
@@ -96,7 +96,7 @@ def allow(local: Path) -> Path:
             if component["path"] == LAUNCHER:
                 component["path"] = OUR_LAUNCHER
     except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); mend or restore it") from None
+        raise UserError(f"{file}: cannot be read ({error}); repair or restore it") from None
     write_whole(file, (json.dumps(resources, indent=2) + "\n").encode())
     return file
 

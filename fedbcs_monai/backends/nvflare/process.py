@@ -1,4 +1,4 @@
-"""TrainerProcess: starts the trainer, asks it, and starts it anew when it has died."""
+"""TrainerProcess: starts the trainer in a process of its own, sends it tasks, and restarts it after a crash."""
 
 import json
 import os
@@ -20,12 +20,12 @@ class Failed(RuntimeError):
 
     Args:
         text: what it has said.
-        mendable: whether whoever runs the site can mend it.
+        correctable: whether whoever runs the site can correct it.
     """
 
-    def __init__(self, text: str, mendable: bool = False) -> None:
+    def __init__(self, text: str, correctable: bool = False) -> None:
         super().__init__(text)
-        self.mendable = mendable
+        self.correctable = correctable
 
 
 class Stopped(RuntimeError):
@@ -64,7 +64,7 @@ class TrainerProcess:
         self._ready = False
 
     def start(self) -> None:
-        """Start the process; it reads its data while we go on."""
+        """Start the process; it reads its data in the meantime."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:
             process = subprocess.Popen(
@@ -147,7 +147,7 @@ class TrainerProcess:
                 if "error" in said:
                     if not self._ready:
                         self.stop()
-                    raise Failed(said["error"], said.get("mendable", False))
+                    raise Failed(said["error"], said.get("correctable", False))
                 return said
 
     def _tell(self, message: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Recipes: a configuration to an NVFlare job in which there is neither code nor a path."""
+"""Recipe: turns a configuration into an NVFlare job that contains neither code nor paths."""
 
 import json
 import tempfile
@@ -81,7 +81,7 @@ class FedBCSRecipe(JobRecipe):
     Args:
         settings: of `load_config`, as for `train`.
         name: of the job.
-        run_id: of the run; None draws one. Another job with the same goes on where the first has stopped.
+        run_id: of the run; None draws one. Another job with the same one resumes where the first stopped.
         min_responses: sites that must answer every question; with fewer the run fails.
         round_timeout_s: longest time for a question.
         wait_s: how long to wait for the other sites when `min_responses` have answered.

@@ -1,4 +1,4 @@
-"""Simulator: a federation in NVFlare's simulator, every site a client with processes of its own."""
+"""Simulator: runs a federation in NVFlare's simulator, with separate processes for each site."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ def simulate(settings: Settings, *, overwrite: bool = False, log: str = "concise
 
     Args:
         settings: of `load_config`, with ``sites`` and ``output``.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: replace a run that the folder holds.
         log: how much NVFlare says, ``concise``, ``full``, ``verbose`` or a level such as ``error``.
         options: of `FedBCSRecipe`.
 
@@ -30,7 +30,7 @@ def simulate(settings: Settings, *, overwrite: bool = False, log: str = "concise
         The run folder, of the same shape as that of `train`.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: what the user can correct.
     """
     folder = _folder(settings, overwrite)
     recipe = FedBCSRecipe(settings, **options)

@@ -1,4 +1,4 @@
-"""The site file: what a site keeps in its own ``local/fedbcs.yaml``; none of it travels in a job."""
+"""Site file: a site's own settings in ``local/fedbcs.yaml``, which never travel in a job."""
 
 import os
 import re

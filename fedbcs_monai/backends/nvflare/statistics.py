@@ -1,4 +1,4 @@
-"""SiteStatistics: what a site says of its cases when NVFlare's federated statistics ask, one number a case."""
+"""SiteStatistics: per-case numbers of a site for NVFlare's federated statistics."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

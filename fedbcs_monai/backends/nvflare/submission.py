@@ -1,4 +1,4 @@
-"""Submission: a job on its way through a federation that is there: submit, watch, stop, fetch, go on."""
+"""Submission: submit, monitor, abort, download and resume a job in a running federation."""
 
 import json
 import shutil
@@ -36,12 +36,12 @@ REFUSALS = (
     *(AuthenticationError, AuthorizationError, CommandError, InternalError, InvalidJobDefinition),
     *(JobNotDone, JobNotFound, JobNotRunning, JobTimeout, NoReply, SessionClosed, NoConnection),
 )
-"""What a server answers a user who can mend it."""
+"""What a server answers a user who can correct it."""
 
 AWAY = (AuthenticationError, ConnectionError, InternalError, NoReply, SessionClosed, RuntimeError)
 """What comes instead of an answer while a server falls and starts again; it has forgotten who was logged in."""
 
-LOST = "lost when its server was started anew; `fedbcs flare resume` goes on with it"
+LOST = "lost when its server was restarted; `fedbcs flare resume` continues it"
 """The status of a job that NVFlare counts as running for ever."""
 
 POLL_S = 2.0
@@ -65,7 +65,7 @@ def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
         The job's id.
 
     Raises:
-        UserError: what the user can mend.
+        UserError: what the user can correct.
     """
     if not (job / "meta.json").is_file():
         raise UserError(f"{job}: is no job, it has no meta.json; write one with `fedbcs flare export`")
@@ -78,7 +78,7 @@ def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
 
 
 def resume(folder: Path, patience_s: float = 30.0) -> str:
-    """Submit the job of a run again: the server goes on from its newest checkpoint, the sites from what they kept.
+    """Submit the job of a run again: the server resumes from its newest checkpoint, the sites from their stored state.
 
     The job before is aborted where it still runs, and waited for, since it writes into the same folder. After the death
     of its server it counts as running for ever, and cannot be aborted.
@@ -157,7 +157,7 @@ def wait(
             if time.monotonic() - seen > away_s:
                 raise UserError(
                     f"{kit}: the server was away for {away_s / 60:.0f} minutes ({_line(error)}); when it is back, "
-                    "`fedbcs flare status` says how the job is, and `fedbcs flare resume` goes on with it"
+                    "`fedbcs flare status` shows the job's state, and `fedbcs flare resume` continues it"
                 ) from None
             time.sleep(POLL_S)
         except REFUSALS as error:

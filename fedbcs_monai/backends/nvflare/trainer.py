@@ -1,4 +1,4 @@
-"""The trainer: the process at a site that holds the data and the device, and answers one question after the other.
+"""Trainer: the process at a site that owns the data and the device, and answers one task after the other.
 
 It is started by `TrainerProcess` and speaks with it in lines of JSON. The first line on standard input has the
 settings; every other names the file of a question. Each is answered on standard output with a line: what was written,
@@ -61,12 +61,12 @@ def session_of(settings: Mapping[str, Any]) -> ClientSession:
 
 
 def _report(error: Exception, say: Any) -> None:
-    """An error that this site can mend is one line; any other has its traceback in the trainer's log."""
+    """An error that this site can correct is one line; any other has its traceback in the trainer's log."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
         traceback.print_exc()
-    say(error=f"{type(error).__name__}: {error}", mendable=isinstance(error, UserError))
+    say(error=f"{type(error).__name__}: {error}", correctable=isinstance(error, UserError))
 
 
 def _own_standard_output() -> IO[str]:

@@ -1,4 +1,4 @@
-"""Wire format: a broadcast or an update as a header and flat tensors, and as one safetensors file."""
+"""Wire format: a message as a header and flat tensors, and as one safetensors file."""
 
 import json
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""DICOM: series read as volumes, and masks written as objects that refer to them. Needs the extra `dicom`."""
+"""DICOM: read series as volumes, and write masks as SEG or RTSTRUCT. Needs the extra `dicom`."""

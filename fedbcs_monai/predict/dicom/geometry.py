@@ -1,4 +1,4 @@
-"""DICOM geometry: whether the images of a series make one volume, told from their headers, and how they lie."""
+"""DICOM geometry: check from the headers whether a series is one regular volume, and its orientation."""
 
 from collections import defaultdict
 from collections.abc import Sequence

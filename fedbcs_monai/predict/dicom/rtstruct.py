@@ -1,4 +1,4 @@
-"""DICOM RTSTRUCT: a mask as closed contours in the planes of its images, for radiotherapy."""
+"""DICOM RTSTRUCT: a mask as closed planar contours, for radiotherapy."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 from scipy import ndimage
 
 from fedbcs_monai.predict.dicom.geometry import is_multiframe
-from fedbcs_monai.predict.dicom.referred import Referred, in_charset, referred
+from fedbcs_monai.predict.dicom.referenced_images import ReferencedImages, in_charset, referenced_images
 from fedbcs_monai.predict.dicom.seg import MANUFACTURER, SERIES_NUMBER, coded
 from fedbcs_monai.predict.dicom.series import quiet
 from fedbcs_monai.predict.dicom.volume import Stack
@@ -31,7 +31,7 @@ def written(
     stack: Stack,
     structures: Sequence[str],
     model: Mapping[str, str],
-    images: Referred | None = None,
+    images: ReferencedImages | None = None,
 ) -> Dataset:
     """A mask as an RT structure set (PS3.3 A.19), one region of interest for each class.
 
@@ -43,10 +43,10 @@ def written(
         stack: of `read_series`.
         structures: names of the classes, background left out.
         model: ``name`` and ``version`` of the algorithm.
-        images: of the stack, where `referred` has read them already.
+        images: of the stack, where `referenced_images` has read them already.
     """
     with quiet():
-        found = images or referred(stack)
+        found = images or referenced_images(stack)
         sources = found.images
         made = _head(sources[0])
         made.StructureSetROISequence, made.ROIContourSequence, made.RTROIObservationsSequence = [], [], []

@@ -1,4 +1,4 @@
-"""DICOM SEG: a mask as segments that refer to the images they were found in."""
+"""DICOM SEG: a mask as segments that reference their source images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from fedbcs_monai.predict.dicom.referred import Referred, in_charset, referred
+from fedbcs_monai.predict.dicom.referenced_images import ReferencedImages, in_charset, referenced_images
 from fedbcs_monai.predict.dicom.series import quiet
 from fedbcs_monai.predict.dicom.volume import Stack
 from fedbcs_monai.version import __version__
@@ -23,7 +23,7 @@ def written(
     stack: Stack,
     structures: Sequence[str],
     model: Mapping[str, str],
-    images: Referred | None = None,
+    images: ReferencedImages | None = None,
 ) -> Dataset:
     """A mask as a DICOM segmentation (PS3.3 A.51), one binary segment for each class, also where it is empty.
 
@@ -34,10 +34,10 @@ def written(
         stack: of `read_series`.
         structures: names of the classes, background left out.
         model: ``name`` and ``version`` of the algorithm.
-        images: of the stack, where `referred` has read them already.
+        images: of the stack, where `referenced_images` has read them already.
     """
     with quiet():
-        images = images or referred(stack)
+        images = images or referenced_images(stack)
         volume = stack.geometry.with_array(mask).permute_spatial_axes((2, 1, 0))
         made: Dataset = hd.seg.Segmentation(
             source_images=images.images,

@@ -1,4 +1,4 @@
-"""DICOM: the files of a folder as series, and which of them is meant."""
+"""DICOM series: group the files of a folder by series, and choose one."""
 
 import logging
 import warnings
@@ -29,7 +29,7 @@ _TAGS = (
 
 
 class Series(NamedTuple):
-    """A DICOM series as a listing shows it. It never tells who the patient is.
+    """A DICOM series as a listing shows it. It never identifies the patient.
 
     Fields:
         number: what `--series` takes: the series number, or where several series share one, a running number.

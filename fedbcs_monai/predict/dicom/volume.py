@@ -1,4 +1,4 @@
-"""DICOM volume: a series to one volume with its place in the patient; highdicom is the judge of what a volume is."""
+"""DICOM volume: read a series as one volume in patient coordinates, assembled by highdicom."""
 
 import re
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ def with_syntax(image: Dataset) -> Dataset:
 
 def _volume(images: Sequence[Dataset], path: Path) -> hd.Volume:
     """The images as (X, Y, Z)."""
-    for image in images:  # one for all, where a de-identification gave each image its own; `_notes` tells
+    for image in images:  # one for all, where a de-identification gave each image its own; `_notes` reports it
         if "FrameOfReferenceUID" in images[0]:
             image.FrameOfReferenceUID = images[0].FrameOfReferenceUID
     try:

@@ -1,1 +1,1 @@
-"""Regions: pictures too large for memory, segmented strip by strip. Needs the extra `tiff`."""
+"""Large images: segment pictures that exceed memory, strip by strip. Needs the extra `tiff`."""

@@ -1,4 +1,4 @@
-"""Segment a large image: a tiled mask of its size, and statistics, with a few strips of it in memory."""
+"""Segmenting a large image: write a tiled mask and its statistics with a few strips in memory."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedbcs_monai.predict.large_image.mask_statistics import RunningStatistics
+from fedbcs_monai.predict.large_image.running_statistics import RunningStatistics
 from fedbcs_monai.predict.large_image.streaming import WHOLE, probabilities_of, sliding
 from fedbcs_monai.predict.large_image.tiff import rows_of, size_of, write_tiled
 from fedbcs_monai.predict.mask_statistics import warnings_of_fraction
@@ -19,7 +19,7 @@ OVERVIEW = 2000  # pixels of the longer side, at most
 
 
 class LargeImageResult(NamedTuple):
-    """What is told of a large picture.
+    """The result for a large picture.
 
     Fields:
         shape: (H, W).

@@ -1,4 +1,4 @@
-"""Strips: the probabilities of a large picture from the top down, as MONAI's sliding window gives them of the whole."""
+"""Streaming inference: MONAI's sliding window from top to bottom, with the same probabilities."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

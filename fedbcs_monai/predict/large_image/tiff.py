@@ -1,4 +1,4 @@
-"""TIFF: a large picture row by row, and masks of its size written in tiles, with little of it in memory."""
+"""Tiled TIFF: read a large picture by rows, and write its mask in tiles."""
 
 from collections.abc import Iterator
 from pathlib import Path

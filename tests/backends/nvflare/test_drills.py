@@ -95,7 +95,7 @@ def test_nobody_is_waited_for_for_ever(consortium, config, tmp_path, finished, a
         took = time.monotonic() - killed
         consortium.start("Cedar")
     print(f"ended {took:.0f} s after the death of a site without which it cannot go on")
-    assert "go on with `fedbcs flare resume`" in consortium.logs("localhost")
+    assert "`fedbcs flare resume`" in consortium.logs("localhost")
     assert main(["flare", "resume", str(run), "-q"]) == 0
     assert finished(run)["absent"] == {}
     assert_same_run(run, train(trained))
@@ -180,7 +180,7 @@ def test_of_what_fails_at_a_site_no_path_reaches_the_server(consortium, config, 
         summary = finished(run)
     finally:
         site_file.write_text(before)
-    assert summary["refused"]["Birch"].keys() == {"its settings or its data need mending"}
+    assert summary["refused"]["Birch"].keys() == {"its settings or its data need correction"}
     assert "/data/anna/sites.json" in consortium.logs("Birch")
     everywhere = [path for folder in (consortium.kits / "localhost", run) for path in folder.rglob("*")]
     assert not [path for path in everywhere if path.is_file() and b"anna" in path.read_bytes()]

@@ -148,8 +148,8 @@ def test_of_a_failure_a_site_sends_one_of_a_few_words_and_its_log_has_the_text(s
     site.executor._trainer = object()
     monkeypatch.setattr(site.executor, "log_exception", lambda fl_ctx, text, fire_event=True: site.log.append(text))
     for error, failure in (
-        (UserError(f"{secret}: cannot be read"), Failure.MENDABLE),
-        (Failed(f"UserError: {secret}", mendable=True), Failure.MENDABLE),
+        (UserError(f"{secret}: cannot be read"), Failure.CORRECTABLE),
+        (Failed(f"UserError: {secret}", correctable=True), Failure.CORRECTABLE),
         (Failed(f"RuntimeError: {secret}"), Failure.TRAINER),
         (KeyError(secret), Failure.PROGRAM),
         (RuntimeError(secret), Failure.PROGRAM),
@@ -171,7 +171,7 @@ def test_of_a_failure_a_site_sends_one_of_a_few_words_and_its_log_has_the_text(s
     [
         ("OK", None, None),
         ("TASK_ABORTED", None, None),
-        ("EXECUTION_EXCEPTION", "MENDABLE", Failure.MENDABLE),
+        ("EXECUTION_EXCEPTION", "CORRECTABLE", Failure.CORRECTABLE),
         ("EXECUTION_EXCEPTION", "/data/anna.nii", Failure.UNKNOWN),
         ("EXECUTION_RESULT_ERROR", None, Failure.UNKNOWN),
         ("TASK_RESULT_FILTER_ERROR", None, Failure.FILTER),

@@ -1,4 +1,4 @@
-"""Outside: what a method is worth to a hospital that takes no part, and to the federation without it."""
+"""Leave one out: each method on a site that took no part, and on the others without it."""
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence

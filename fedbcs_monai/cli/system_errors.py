@@ -1,11 +1,11 @@
-"""Refused: what the system would not do, in one line with the way out."""
+"""System errors: an `OSError` as one line with the way out."""
 
 import errno
 import os
 import sys
 
 OUTPUT = "standard output"
-"""What stands for a file's name where nobody takes what is said."""
+"""The file name in errors about closed or full standard output."""
 
 _ROOM = "make room there, then run it again (`fedbcs train` and `predict` with --resume)"
 _ELSEWHERE = "name another place, or have this one made writable"
@@ -19,8 +19,8 @@ _REMEDIES = {
 }
 
 
-def refused(error: OSError) -> str:
-    """What the system refused, of which file, and the way out."""
+def explained_os_error(error: OSError) -> str:
+    """One line with the file, what the system refused, and the way out."""
     if error.filename == OUTPUT:  # let go of it, or Python would fail at its end once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     said = error.strerror or str(error).partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Tally: the statistics of a mask that is seen a few rows at a time, as `mask_statistics` has them of a whole one."""
+"""Running statistics: `mask_statistics` computed from a few rows at a time."""
 
 from typing import Any
 

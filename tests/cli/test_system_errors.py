@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny, capsys):
     last = (folder / "last.safetensors").read_bytes()
     file = folder / "checkpoints" / "round_0003.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match=r"round_0003\.safetensors: damaged; goes on from round 2 instead"):
+    with pytest.warns(UserWarning, match=r"round_0003\.safetensors: damaged; resumes from round 2 instead"):
         train(config, resume=True)
     assert (folder / "last.safetensors").read_bytes() == last
 

@@ -1,4 +1,4 @@
-"""Rehearsal: one step of training and one segmented case at one site, before a run writes anything."""
+"""Dry run: one training step and one segmented case at one site, before a run writes anything."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,31 +15,31 @@ from fedbcs_monai.networks import Segmenter
 from fedbcs_monai.runs.setup import Federation, build_segmentation
 from fedbcs_monai.settings import Settings
 
-HANDFUL = 4
-"""So many cases at most are read where only a rehearsal is wanted."""
+MAX_CASES = 4
+"""Most cases that a dry run reads."""
 
 
 class TrialStep(NamedTuple):
-    """What a rehearsal did: the shape of its batch (B, C, H, W[, D]), and the loss of its first step."""
+    """What a dry run did: the shape of its batch (B, C, H, W[, D]), and the loss of its first step."""
 
     site: str
     batch: tuple[int, ...]
     loss: float
 
 
-def handful(data: Mapping[str, SiteData], fold: int) -> dict[str, SiteData]:
-    """The first site that trains, with a handful of its training cases and no others.
+def few_cases(data: Mapping[str, SiteData], fold: int) -> dict[str, SiteData]:
+    """The first site that trains, with a few of its training cases and no others.
 
     Raises:
         UserError: no site trains.
     """
     for name, site in sorted(data.items()):
-        if cases := site.split("train", fold)[:HANDFUL]:
+        if cases := site.split("train", fold)[:MAX_CASES]:
             return {name: replace(site, cases=tuple(replace(case, split="train") for case in cases))}
     raise UserError("no site has training cases")
 
 
-def rehearse(settings: Settings, federation: Federation, counts: Iterable[int]) -> TrialStep:
+def try_one_step(settings: Settings, federation: Federation, counts: Iterable[int]) -> TrialStep:
     """Make one round of one step at the first site, and segment one of its cases; nothing remembers it.
 
     Args:
@@ -99,7 +99,7 @@ def _check(network: Segmenter, batch: Batch, site: str) -> None:
 
 
 def _segment(settings: Settings, federation: Federation) -> None:
-    """Segment a training case, and hold the mask's size against the label's."""
+    """Segment a training case, and compare the mask's size with the label's."""
     site, network = federation.sites[0], federation.network
     segmentation = build_segmentation(settings, site.compute)
     inferer = segmentation.inferer

@@ -1,4 +1,4 @@
-"""Referred: what SEG and RTSTRUCT copy of images whose headers break the rules."""
+"""ReferencedImages: what SEG and RTSTRUCT copy of images whose headers break the rules."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from fedbcs_monai.predict.dicom import rtstruct, seg
-from fedbcs_monai.predict.dicom.referred import referred, standard_charset
+from fedbcs_monai.predict.dicom.referenced_images import referenced_images, standard_charset
 from fedbcs_monai.predict.dicom.series import find_series, quiet
 from fedbcs_monai.predict.dicom.volume import read_series
 
@@ -92,7 +92,7 @@ def test_letters_in_an_unknown_character_set_are_copied_byte_for_byte(tmp_path, 
     source = read(images, made, tmp_path / "series", [(b"Mueller^Jane", b"M\xfcller^Janet"[:12])])
     back(source, writer, tmp_path)
     assert raw[0][1][:12] in (tmp_path / "mask.dcm").read_bytes()
-    (note,) = referred(source.series).notes
+    (note,) = referenced_images(source.series).notes
     assert "SpecificCharacterSet" in note
 
 
@@ -129,7 +129,7 @@ def test_what_breaks_the_rules_is_left_out_and_named_without_its_value(tmp_path,
         assert keyword in mask
         assert not mask[keyword].value
     assert errors(tmp_path / "mask.dcm") == []
-    said = " ".join(referred(source.series).notes)
+    said = " ".join(referenced_images(source.series).notes)
     assert "PatientBirthDate" in said
     assert "StudyTime" in said
     everything = said + caplog.text + " ".join(str(warning.message) for warning in recwarn)
@@ -151,7 +151,7 @@ def test_a_sex_is_written_as_dicom_wants_it(tmp_path, made, writer, written, exp
 def test_an_identifier_that_is_too_long_is_never_cut(tmp_path, made, writer):
     source = read(spoilt(made, PatientID="4711" * 20), made, tmp_path / "series")
     assert back(source, writer, tmp_path).PatientID == "4711" * 20
-    (note,) = referred(source.series).notes
+    (note,) = referenced_images(source.series).notes
     assert note.endswith("repeated in DICOM masks as it is: PatientID")
 
 
@@ -180,11 +180,11 @@ def test_a_sequence_with_a_broken_item_is_left_out_whole(tmp_path, made):
     assert "OtherPatientIDsSequence" in back(read(images, made, tmp_path / "a"), seg, tmp_path)
     source = read(images, made, tmp_path / "b", [(b"TEXT", b"te\xff?")])
     assert "OtherPatientIDsSequence" not in back(source, seg, tmp_path)
-    assert referred(source.series).notes[0].endswith("left out of DICOM masks: OtherPatientIDsSequence")
+    assert referenced_images(source.series).notes[0].endswith("left out of DICOM masks: OtherPatientIDsSequence")
 
 
 def test_sound_images_are_copied_without_a_word(tmp_path, made, source):
-    assert referred(source.series).notes == ()
+    assert referenced_images(source.series).notes == ()
 
 
 KEYWORDS = ["PatientBirthDate", "PatientBirthTime", "PatientSex", "PatientAge", "PatientWeight", "PregnancyStatus"]

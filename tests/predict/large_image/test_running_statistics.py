@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from fedbcs_monai.predict.large_image.mask_statistics import RunningStatistics
+from fedbcs_monai.predict.large_image.running_statistics import RunningStatistics
 from fedbcs_monai.predict.mask_statistics import mask_statistics
 from fedbcs_monai.predict.source import Source
 

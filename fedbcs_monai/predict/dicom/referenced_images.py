@@ -1,4 +1,4 @@
-"""Referred: the images that a DICOM object refers to, and what it copies of them, mended where it breaks the rules."""
+"""Referenced images: the attributes that SEG and RTSTRUCT copy from their images, corrected where invalid."""
 
 import codecs
 import math
@@ -55,13 +55,13 @@ _BY_CODEC = {
 }
 
 
-class Referred(NamedTuple):
+class ReferencedImages(NamedTuple):
     """What a DICOM object needs of its images.
 
     Fields:
         images: without their pixels; what is copied of the first breaks no rule that a library would stop at.
         charset: what the SpecificCharacterSet of the images means, in DICOM's spelling; empty where there is none.
-        notes: what was mended, one sentence each. They name attributes and never say what stands in them.
+        notes: what was corrected, one sentence each. They name attributes and never say what stands in them.
     """
 
     images: list[Dataset]
@@ -69,17 +69,17 @@ class Referred(NamedTuple):
     notes: tuple[str, ...]
 
 
-def referred(stack: Stack) -> Referred:
+def referenced_images(stack: Stack) -> ReferencedImages:
     """The images of a stack, for objects that refer to them.
 
     Raises:
         UserError: a file that has gone since it was read.
     """
     with quiet():
-        return _referred(stack)
+        return _referenced_images(stack)
 
 
-def _referred(stack: Stack) -> Referred:
+def _referenced_images(stack: Stack) -> ReferencedImages:
     try:
         images = [with_syntax(dcmread(file, stop_before_pixels=True, force=True)) for file in stack.files]
     except OSError as error:
@@ -88,13 +88,13 @@ def _referred(stack: Stack) -> Referred:
     first = images[0]
     charset = standard_charset(first.get("SpecificCharacterSet"))
     encodings = convert_encodings(charset or [""])
-    notes = [*_mended(first, encodings), *_doubts(first, charset)]
+    notes = [*_corrected(first, encodings), *_doubts(first, charset)]
     for keyword in _MAY_BE_EMPTY:
         if keyword not in first:
             setattr(first, keyword, "")
     for image in images:
         _with_spacing(image, stack)
-    return Referred(images, charset or [], tuple(notes))
+    return ReferencedImages(images, charset or [], tuple(notes))
 
 
 def in_charset(made: Dataset, charset: Sequence[str]) -> None:
@@ -156,7 +156,7 @@ def _term(written: str) -> str | None:
 
 
 def _doubts(image: Dataset, charset: list[str] | None) -> Iterator[str]:
-    """What is said of texts in an unknown character set; they are copied byte for byte."""
+    """Warnings about texts in an unknown character set; these are copied byte for byte."""
     beyond = any(not str(element.value).isascii() for element in _copied(image) if element.VR != "SQ")
     if charset is None:
         yield "its images have an unknown SpecificCharacterSet; DICOM masks have the same bytes without it"
@@ -172,7 +172,7 @@ def _copied_tags(image: Dataset) -> list[BaseTag]:
     return [tag for tag in list(image.keys()) if tag.group in _COPIED_GROUPS or keyword_for_tag(tag) in _COPIED]
 
 
-def _mended(image: Dataset, encodings: Sequence[str]) -> Iterator[str]:
+def _corrected(image: Dataset, encodings: Sequence[str]) -> Iterator[str]:
     """Decode what is copied of an image, and take out what breaks the rules."""
     _decode_with(image, encodings)
     out, kept = [], []

@@ -1,4 +1,4 @@
-"""Task: what the structures are called."""
+"""Class names: what the structures of a task are called."""
 
 from fedbcs_monai.settings import Settings
 

@@ -15,7 +15,7 @@ from fedbcs_monai.backends.local import plan_training, train
 from fedbcs_monai.cli import main
 from fedbcs_monai.data import SiteData
 from fedbcs_monai.errors import UserError, explained
-from fedbcs_monai.runs.rehearsal import HANDFUL, rehearse
+from fedbcs_monai.runs.dry_run import MAX_CASES, try_one_step
 from fedbcs_monai.runs.setup import set_up
 
 SMALL = ["--device", "cpu", "--batch_size", "2", "--threads", "1", "--network_def::features", "[8, 8, 16, 16, 16]"]
@@ -100,22 +100,22 @@ def test_a_dry_run_reads_a_handful_of_one_site_s_cases(tiny, monkeypatch):
     items = SiteData.items
     monkeypatch.setattr(SiteData, "items", lambda site, *part: read.extend(site.cases) or items(site, *part))
     plan = plan_training(tiny())
-    assert 0 < len({case.image for case in read}) <= HANDFUL
+    assert 0 < len({case.image for case in read}) <= MAX_CASES
     assert [site.name for site in plan.federation.sites] == ["Alder"]
     assert set(plan.data) == {"Alder", "Birch", "Cedar", "Elm"}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.__all__ if name not in ("ClientContext", "Method")])
 def test_every_method_takes_several_crops_of_one_sample(tiny, name):
-    assert plan_training(tiny(name, augmentation=CROPS)).rehearsed.batch == (4, 3, 32, 32)
+    assert plan_training(tiny(name, augmentation=CROPS)).trial.batch == (4, 3, 32, 32)
 
 
-def test_a_rehearsal_changes_nothing(tiny):
+def test_a_dry_run_changes_nothing(tiny):
     config = tiny("FedBCS")
     federation = set_up(config)
     before, state = federation.start, torch.get_rng_state()
-    rehearsed = rehearse(config, federation, [4])
-    assert rehearsed.loss > 0
+    trial = try_one_step(config, federation, [4])
+    assert trial.loss > 0
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, federation.start.weights[name]) for name, tensor in before.weights.items())
     assert all(not (site.memory or site.private or site.moments) for site in federation.sites)
@@ -170,5 +170,5 @@ def test_without_a_compiler_compile_is_refused_in_one_line(nuclei_sites, tmp_pat
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what the compiler says of itself
 def test_compiled_training_gives_nearly_the_same_losses(tiny):
-    runs = [plan_training(tiny(compile=compiled)).rehearsed.loss for compiled in (False, True)]
+    runs = [plan_training(tiny(compile=compiled)).trial.loss for compiled in (False, True)]
     assert runs[0] == pytest.approx(runs[1], rel=1e-3)
