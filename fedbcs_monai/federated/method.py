@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fedbcs_monai.errors import UserError
-from fedbcs_monai.federated.aggregation import RULES
+from fedbcs_monai.federated.aggregation import Part, rule_of
 from fedbcs_monai.federated.messages import Ask, Broadcast, State, Update
 from fedbcs_monai.networks import Features, Segmenter, feature_channels, feature_layer
 from fedbcs_monai.prototypes.pooling import LabelledMap
@@ -115,7 +115,10 @@ class Method:
 
     Args:
         weighting: a site's weight in the mean: its ``cases`` (the default), or ``equal`` weights.
-        aggregation: the rule that makes one network of the sites': one of `RULES`. ``mean`` is the weighted mean.
+        aggregation: the rule that makes one network of the sites': the weighted ``mean`` (the default),
+            ``norm_clipped_mean``, ``coordinate_median``, ``trimmed_mean:SHARE``, ``krum:HOSTILE``,
+            ``multi_krum:HOSTILE`` or ``centered_clipping:RADIUS``; a value may be left out
+            (docs/concepts/robustness.md).
     """
 
     weighting: str = "cases"
@@ -133,7 +136,7 @@ class Method:
     def __post_init__(self) -> None:
         """Check the fields."""
         choose("weighting", self.weighting, WEIGHTINGS)
-        choose("aggregation", self.aggregation, tuple(RULES))
+        rule_of(self.aggregation)
 
     # At a site.
 
@@ -190,17 +193,17 @@ class Method:
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
         """One network of the sites' by the rule ``aggregation``, and `aggregate_payload` of the rest.
 
-        Updates are taken one at a time and their weights are let go at once, so that memory does not grow with the
-        number of sites.
+        For the mean, updates are taken one at a time and their weights are let go at once, so that memory does not
+        grow with the number of sites; every other rule holds all of them.
         """
         light: list[Update] = []
 
-        def parts() -> Iterable[tuple[Tensors, float]]:
+        def parts() -> Iterable[Part]:
             for update in updates:
                 light.append(replace(update, weights={}))
-                yield update.weights, update.cases if self.weighting == "cases" else 1
+                yield Part(update.site, update.weights, update.cases if self.weighting == "cases" else 1)
 
-        weights = RULES[self.aggregation](parts())
+        weights = rule_of(self.aggregation)(state.weights, parts())
         return State(state.round + 1, {**state.weights, **weights}, self.aggregate_payload(state, light))
 
     def aggregate_payload(self, state: State, updates: Sequence[Update]) -> Tensors:

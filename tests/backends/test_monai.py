@@ -86,6 +86,17 @@ def test_every_method_gives_the_bits_of_training_in_one_process(method, straight
     same(model["shared"], state.shared)
 
 
+@pytest.mark.parametrize("rule", ["trimmed_mean:0.3", "centered_clipping"])
+def test_a_robust_rule_gives_the_bits_of_training_in_one_process(rule, tiny, tmp_path):
+    config = tiny("FedBCSM", examples=0, **{"method::aggregation": rule})
+    state = read_checkpoint(train(config) / "checkpoints").state
+    clients = [a_client(config, tmp_path, site) for site in reversed(SITES)]
+    server = FederatedServer(*bundle_of(config, tmp_path))
+    for _ in range(config.rounds):
+        model = server.round(asking(clients))
+    same(model.weights, state.weights)
+
+
 @pytest.mark.parametrize("method", ["SCAFFOLD", "FedBN"])
 def test_a_client_that_is_killed_goes_on_from_its_disk(method, straight, tmp_path):
     config, state = straight(method)
