@@ -183,7 +183,7 @@ class TrimmedMean(CoordinateRule):
     def __post_init__(self) -> None:
         """Check the share."""
         if not 0 <= self.share < 0.5:
-            raise UserError(f"aggregation trimmed_mean: share is {self.share}: it must be 0 or more and below 0.5")
+            raise UserError(f"aggregation {_text(self)}: share is {self.share}: it must be 0 or more and below 0.5")
 
     def cut(self, sites: int) -> int:
         """How many are cut at either end."""
@@ -256,7 +256,7 @@ class CenteredClipping(LinearRule):
     def __post_init__(self) -> None:
         """Check the radius."""
         if not 0 < self.radius < math.inf:
-            raise UserError(f"aggregation centered_clipping: radius is {self.radius}: it must be above 0 and finite")
+            raise UserError(f"aggregation {_text(self)}: radius is {self.radius}: it must be above 0 and finite")
 
     def min_sites(self, sites: int) -> int:
         """So that the median is not one site's to choose."""
@@ -336,45 +336,58 @@ RULES: Mapping[str, type[Rule]] = {
 """Every rule by the name that ``aggregation`` of a method takes."""
 
 
-def rule_of(text: str) -> Rule:
-    """The rule that a text names, with its parameter if it has one.
+def rule_of(named: str | Mapping[str, float]) -> Rule:
+    """The rule of a name, or of a name and the value of its parameter.
 
-    >>> rule_of("trimmed_mean:0.1"), rule_of("krum")
-    (TrimmedMean(share=0.1), Krum(hostile=1))
+    >>> rule_of("krum"), rule_of({"trimmed_mean": 0.1})
+    (Krum(hostile=1), TrimmedMean(share=0.1))
 
     Raises:
         UserError: there is no such rule, or the value is none of its parameter.
     """
-    name, colon, value = str(text).partition(":")
-    if name not in RULES:
-        raise UserError(f"aggregation is {text!r}: choose one of {', '.join(map(_usage, RULES))}")
-    if not colon:
-        return RULES[name]()
+    pairs: Mapping[str, Any] = {str(named): None} if not isinstance(named, Mapping) else named
+    if len(pairs) != 1 or not pairs.keys() <= RULES.keys():
+        usages = ", ".join(_usage(name) for name in RULES if fields(RULES[name]))
+        raise UserError(
+            f"aggregation is {_said(named)}: choose one of {', '.join(RULES)}; with a value, one of {usages}"
+        )
+    ((name, value),) = pairs.items()
+    build: Callable[..., Rule] = RULES[name]
+    return build() if value is None else build(_parameter(name, value))
+
+
+def _parameter(name: str, value: Any) -> float:
+    """A value of a rule's parameter, checked for its kind; the rule checks its range."""
     parameters = fields(RULES[name])
     if not parameters:
-        raise UserError(f"aggregation is {text!r}: {name} has no parameter; write {name}")
-    build: Callable[..., Rule] = RULES[name]
+        raise UserError(f"aggregation is {_said({name: value})}: {name} has no parameter; write {name}")
     default: Any = parameters[0].default
-    kind = type(default)
-    try:
-        number = kind(value)
-    except ValueError:
+    kinds, said = ((int,), "a whole number") if isinstance(default, int) else ((int, float), "a number")
+    if type(value) not in kinds:
         raise UserError(
-            f"aggregation is {text!r}: {parameters[0].name} of {name} must be "
-            f"{'a whole number' if kind is int else 'a number'}, as in {name}:{default}"
-        ) from None
-    return build(number)
+            f"aggregation is {_said({name: value})}: {parameters[0].name} of {name} must be {said}, as in "
+            f"{_said({name: default})}"
+        )
+    return type(default)(value)  # type: ignore[no-any-return]
+
+
+def _said(named: object) -> str:
+    """As a configuration has it."""
+    if not isinstance(named, Mapping):
+        return repr(named)
+    return "{" + ", ".join(f"{name}: {value}" for name, value in named.items()) + "}"
 
 
 def _usage(name: str) -> str:
-    """How a rule is written: its name and parameter."""
-    return ":".join([name, *(parameter.name.upper() for parameter in fields(RULES[name]))])
+    (parameter,) = fields(RULES[name])
+    return _said({name: parameter.name.upper()})
 
 
 def _text(rule: Rule) -> str:
     """As `rule_of` reads it."""
     name = next(name for name, kind in RULES.items() if kind is type(rule))
-    return ":".join([name, *(str(getattr(rule, parameter.name)) for parameter in fields(rule))])
+    values = [getattr(rule, parameter.name) for parameter in fields(rule)]
+    return _said({name: values[0]}) if values else name
 
 
 def _clipped(lengths: Tensor, radius: float) -> Tensor:

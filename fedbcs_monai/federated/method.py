@@ -116,13 +116,13 @@ class Method:
     Args:
         weighting: a site's weight in the mean: its ``cases`` (the default), or ``equal`` weights.
         aggregation: the rule that makes one network of the sites': the weighted ``mean`` (the default),
-            ``norm_clipped_mean``, ``coordinate_median``, ``trimmed_mean:SHARE``, ``krum:HOSTILE``,
-            ``multi_krum:HOSTILE`` or ``centered_clipping:RADIUS``; a value may be left out
-            (docs/concepts/robustness.md).
+            ``norm_clipped_mean``, ``coordinate_median``, ``trimmed_mean``, ``krum``, ``multi_krum`` or
+            ``centered_clipping``; with a value as ``{trimmed_mean: SHARE}``, ``{krum: HOSTILE}``,
+            ``{multi_krum: HOSTILE}`` and ``{centered_clipping: RADIUS}`` (docs/concepts/robustness.md).
     """
 
     weighting: str = "cases"
-    aggregation: str = field(default="mean", kw_only=True)
+    aggregation: str | Mapping[str, float] = field(default="mean", kw_only=True)
 
     tasks: ClassVar[tuple[str, ...]] = ("train",)
     """What a server may ask of a site: functions of `ClientContext` that return named tensors."""

@@ -1,5 +1,6 @@
 """Aggregation: worked numbers of every rule, what no rule may depend on, and how far one hostile site moves it."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -53,28 +54,30 @@ def test_the_rule_of_a_method_is_looked_up_by_its_name(monkeypatch):
 
 
 def test_a_rule_that_there_is_not_is_refused():
-    with pytest.raises(
-        UserError, match=r"is 'best': choose one of mean, .*trimmed_mean:SHARE, krum:HOSTILE"
-    ):
+    with pytest.raises(UserError, match=r"is 'best': choose one of mean, .*{trimmed_mean: SHARE}, {krum: HOSTILE}"):
         Method(aggregation="best")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("named", "message"),
     [
-        ("mean:1", "mean has no parameter; write mean"),
-        ("krum:x", "hostile of krum must be a whole number, as in krum:1"),
-        ("krum:0.5", "hostile of krum must be a whole number"),
-        ("krum:-1", "hostile is -1: it must be 0 or more"),
-        ("trimmed_mean:half", "share of trimmed_mean must be a number, as in trimmed_mean:0.25"),
-        ("trimmed_mean:0.5", "share is 0.5: it must be 0 or more and below 0.5"),
-        ("trimmed_mean:nan", "share is nan"),
-        ("centered_clipping:0", "radius is 0.0: it must be above 0 and finite"),
+        ({"mean": 1}, "{mean: 1}: mean has no parameter; write mean"),
+        ({"krum": "x"}, "hostile of krum must be a whole number, as in {krum: 1}"),
+        ({"krum": 0.5}, "hostile of krum must be a whole number"),
+        ({"krum": True}, "hostile of krum must be a whole number"),
+        ({"krum": -1}, "{krum: -1}: hostile is -1: it must be 0 or more"),
+        ({"krum": 1, "multi_krum": 1}, "{krum: 1, multi_krum: 1}: choose one of mean"),
+        ({}, "{}: choose one of mean"),
+        (7, "aggregation is 7: choose one of mean"),
+        ({"trimmed_mean": "half"}, "share of trimmed_mean must be a number, as in {trimmed_mean: 0.25}"),
+        ({"trimmed_mean": 0.5}, "share is 0.5: it must be 0 or more and below 0.5"),
+        ({"trimmed_mean": float("nan")}, "share is nan"),
+        ({"centered_clipping": 0}, "radius is 0.0: it must be above 0 and finite"),
     ],
 )
-def test_a_value_that_a_rule_does_not_take_is_refused(text, message):
-    with pytest.raises(UserError, match=message):
-        Method(aggregation=text)
+def test_a_value_that_a_rule_does_not_take_is_refused(named, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        Method(aggregation=named)
 
 
 @pytest.mark.parametrize(
@@ -82,18 +85,18 @@ def test_a_value_that_a_rule_does_not_take_is_refused(text, message):
     [
         ("norm_clipped_mean", 3),
         ("coordinate_median", 3),
-        ("trimmed_mean:0", 1),
-        ("trimmed_mean:0.25", 3),
-        ("krum:0", 3),
-        ("krum:1", 5),
-        ("multi_krum:1", 5),
+        ({"trimmed_mean": 0}, 1),
+        ({"trimmed_mean": 0.25}, 3),
+        ({"krum": 0}, 3),
+        ({"krum": 1}, 5),
+        ({"multi_krum": 1}, 5),
         ("centered_clipping", 3),
     ],
 )
 def test_too_few_sites_are_an_error_that_names_them(rule, least):
     moved(rule, *map(float, range(least)))
     if least > 1:
-        with pytest.raises(UserError, match=rf"aggregation {rule}.* is defined for \d sites or more.*Alder.*mean"):
+        with pytest.raises(UserError, match=r"aggregation .* is defined for \d sites or more.*Alder.*mean"):
             moved(rule, *map(float, range(least - 1)))
 
 
@@ -103,12 +106,12 @@ def test_the_median_of_every_coordinate():
 
 
 def test_the_trimmed_mean_leaves_out_the_extremes_of_every_coordinate():
-    assert moved("trimmed_mean:0.25", [1.0, -80.0], [2.0, 4.0], [4.0, 6.0], [50.0, 8.0]) == [3.0, 5.0]
+    assert moved({"trimmed_mean": 0.25}, [1.0, -80.0], [2.0, 4.0], [4.0, 6.0], [50.0, 8.0]) == [3.0, 5.0]
 
 
 def test_a_trimmed_mean_that_cuts_nothing_is_the_unweighted_mean():
     values = [[0.1, -3.0], [0.7, 2.0], [5.0, 1.5]]
-    assert moved("trimmed_mean:0", *values, weights=(9, 1, 4)) == moved("mean", *values)
+    assert moved({"trimmed_mean": 0}, *values, weights=(9, 1, 4)) == moved("mean", *values)
 
 
 def test_steps_are_clipped_to_the_median_length_and_no_site_weighs_more_than_the_median():
@@ -128,11 +131,11 @@ def test_a_step_is_as_long_as_all_its_tensors_together():
 
 def test_krum_selects_the_site_nearest_to_its_nearest():
     # With f = 1 of 5 two neighbours count: 0 has 1 + 9, 1 has 1 + 4, 3 has 4 + 9, 6 has 9 + 25, 90 much more.
-    assert moved("krum:1", 0.0, 1.0, 3.0, 6.0, 90.0) == 1.0
+    assert moved({"krum": 1}, 0.0, 1.0, 3.0, 6.0, 90.0) == 1.0
 
 
 def test_multi_krum_is_the_mean_of_all_but_the_hostile():
-    assert moved("multi_krum:1", 0.0, 1.0, 3.0, 6.0, 90.0) == 2.5
+    assert moved({"multi_krum": 1}, 0.0, 1.0, 3.0, 6.0, 90.0) == 2.5
 
 
 def test_centered_clipping_moves_the_center_three_times():
@@ -141,7 +144,7 @@ def test_centered_clipping_moves_the_center_three_times():
 
 
 def test_centered_clipping_with_a_large_radius_is_the_unweighted_mean():
-    assert moved("centered_clipping:1000", 1.0, 2.0, 6.0, weights=(9, 1, 1)) == pytest.approx(3.0)
+    assert moved({"centered_clipping": 1000}, 1.0, 2.0, 6.0, weights=(9, 1, 1)) == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("rule", ROBUST)
@@ -198,14 +201,14 @@ HOSTILE = st.floats(-(2.0**39), 2.0**39, width=32)
 @given(st.lists(NUMBERS, min_size=4, max_size=4), HOSTILE, st.integers(0, 4), NUMBERS)
 def test_one_hostile_site_moves_median_and_trimmed_mean_within_the_honest_range(honest, hostile, where, before):
     values = [*honest[:where], hostile, *honest[where:]]
-    for rule in ("coordinate_median", "trimmed_mean:0.2", "trimmed_mean:0.25"):
+    for rule in ("coordinate_median", {"trimmed_mean": 0.2}, {"trimmed_mean": 0.25}):
         found = moved(rule, *values, before=before)
         assert min(honest) - 1e-5 <= found <= max(honest) + 1e-5
 
 
 @given(st.lists(NUMBERS, min_size=4, max_size=4), HOSTILE, st.integers(0, 4))
 def test_krum_stays_within_the_honest_diameter_of_an_honest_site(honest, hostile, where):
-    found = moved("krum:1", *honest[:where], hostile, *honest[where:])
+    found = moved({"krum": 1}, *honest[:where], hostile, *honest[where:])
     diameter = max(honest) - min(honest)
     assert min(abs(found - value) for value in honest) <= diameter + 1e-5
 
