@@ -6,7 +6,7 @@
     python benchmarks/flare.py large                     # a network of 1 GiB: memory of the server
 
 Server and sites are processes of NVFlare's proof-of-concept mode on this machine, with mutual TLS on loopback, and
-made-up pictures of 64 x 64. The overhead of a round is its whole time less its training, as the sites measure it: that
+synthetic pictures of 64 x 64. The overhead of a round is its whole time less its training, as sites measure it: that
 of the slowest site under NVFlare, where all train at once, and that of all sites in one process, where one trains after
 the other. Under NVFlare it is transport, waiting, aggregation and checkpoint, and on a machine with fewer cores than
 sites also what these take from each other. Memory is the resident set, sampled twice a second, and its peak as the

@@ -35,7 +35,7 @@ from fedbcs_monai.ood.distance import DISTANCES, STYLES, UNLIKE_SD, distances, k
 from fedbcs_monai.ood.style import Style
 from fedbcs_monai.predict.model import Model, load_model
 from fedbcs_monai.predict.source import Source
-from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.predict.studies import AcceptedImages, find_studies
 from fedbcs_monai.runs.setup import build_segmentation
 from fedbcs_monai.tensors import read_tensors, write_tensors
 
@@ -125,7 +125,7 @@ def _measured(run: Path, options: argparse.Namespace) -> list[Row]:
 def _rows(model: Model, options: argparse.Namespace) -> Iterator[Row]:
     config = model.trained.settings
     whole = build_segmentation(config, model.trained.compute)
-    wanted = Wanted(model.pictures)
+    wanted = AcceptedImages(model.pictures)
     for name, site in sorted(read_sites(Path(config.sites)).items()):
         for part in ("train", "val", "test"):
             for item in site.items(part, config.fold):
@@ -245,7 +245,7 @@ def _candidate(name: str, shrinkage: float, rows: Sequence[Row], trained: Sequen
 
 
 def _left_out(site: str, sites: Sites) -> float:
-    """How well a site's cases are told from those of the others, each of which is left out in its turn."""
+    """How well a site's cases are distinguished from those of the others, each left out in turn."""
     others = {other: vectors for other, vectors in sites.items() if other != site}
     distance, seen = _learnt(others), []
     for other, vectors in others.items():
@@ -296,15 +296,15 @@ def _tested(rows: Sequence[Row], trained: Sequence[str], options: argparse.Names
         if s.group != "seen":
             groups.setdefault(s.row.site if s.group == "unseen" else s.row.copy, []).append(s)
     groups["all that is spoilt"] = [s for s in scored if s.group == "spoilt"]
-    told_of = {}
+    separations = {}
     for name, group in groups.items():
         found = [s.distance for s in group]
-        told_of[name] = {
+        separations[name] = {
             "images": len(found),
             "median": float(np.median(found)),
             "largest": max(found),
             "warned": float(np.mean(np.asarray(found) > UNLIKE_SD)),
-            **({} if group is seen else _told_apart(seen, group, options, random)),
+            **({} if group is seen else _separation(seen, group, options, random)),
         }
     rated = [s for s in scored if np.isfinite(s.row.dice)]
     clean = {_case(s): s for s in rated if s.row.copy == CLEAN}
@@ -318,7 +318,7 @@ def _tested(rows: Sequence[Row], trained: Sequence[str], options: argparse.Names
             if s.group == "spoilt"
         ],
     }
-    return {"groups": told_of, "dice": {name: _correlated(found, options, random) for name, found in pairs.items()}}
+    return {"groups": separations, "dice": {name: _correlated(found, options, random) for name, found in pairs.items()}}
 
 
 def _case(scored: Scored) -> tuple[str, str]:
@@ -326,7 +326,7 @@ def _case(scored: Scored) -> tuple[str, str]:
 
 
 def _drawn(by_case: Sequence[Sequence[Any]], random: np.random.Generator) -> list[Any]:
-    """As many cases, drawn anew, with all that belongs to each."""
+    """As many cases, resampled, with all that belongs to each."""
     return [value for n in random.integers(len(by_case), size=len(by_case)) for value in by_case[n]]
 
 
@@ -337,10 +337,10 @@ def _by_case(values: Sequence[tuple[Scored, Any]]) -> list[list[Any]]:
     return list(found.values())
 
 
-def _told_apart(
+def _separation(
     seen: Sequence[Scored], found: Sequence[Scored], options: argparse.Namespace, random: np.random.Generator
 ) -> dict[str, Any]:
-    """AUROC, and 95 % of those of cases drawn anew."""
+    """AUROC, and 95 % of those of cases resampled."""
     near, far = (_by_case([(s, s.distance) for s in group]) for group in (seen, found))
     drawn = [auroc(_drawn(near, random), _drawn(far, random)) for _ in range(options.draws)]
     value = auroc([s.distance for s in seen], [s.distance for s in found])
@@ -350,7 +350,7 @@ def _told_apart(
 def _correlated(
     pairs: Sequence[tuple[Scored, Pair]], options: argparse.Namespace, random: np.random.Generator
 ) -> dict[str, Any]:
-    """Spearman's rank correlation, and 95 % of those of cases drawn anew."""
+    """Spearman's rank correlation, and 95 % of those of cases resampled."""
     by_case, drawn = _by_case(pairs), []
     for _ in range(options.draws):
         some = np.asarray(_drawn(by_case, random))

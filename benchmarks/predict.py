@@ -97,7 +97,7 @@ def _model(folder: Path, task: str, options: argparse.Namespace) -> Path:
 
 
 def _images(folder: Path, task: str, options: argparse.Namespace) -> Path:
-    """A folder of made-up images; what is in them changes no time."""
+    """A folder of synthetic images; what is in them changes no time."""
     random, images = np.random.default_rng(options.seed), folder / f"{task}_images"
     images.mkdir()
     for n in range(options.images):
@@ -113,10 +113,10 @@ def _images(folder: Path, task: str, options: argparse.Namespace) -> Path:
 def _contenders(model: Path, images: Path, folder: Path, options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     predictor = Predictor(model, options.device)
     (only,) = predictor.models
-    sources = [study.read() for study in find_studies([images], predictor.wanted).studies]
+    sources = [study.read() for study in find_studies([images], predictor.accepted).studies]
     inferer: Any = only.segmentation.inferer
     cases = [only.segmentation.prepare({"image": source.tensor()})["image"].as_tensor() for source in sources]
-    if predictor.wanted.pictures:
+    if predictor.accepted.pictures:
         ready, bare = [case[None].to(options.device) for case in cases], inferer
     else:
         ready = [neighbours(case, inferer.count).contiguous().to(options.device) for case in cases]

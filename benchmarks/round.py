@@ -3,7 +3,7 @@
     python benchmarks/round.py
 
 Runs the in-process driver's parts (`set_up`, `ask_in_process`, `aggregator_of`, `RunWriter`, `write_checkpoint`) on
-made-up nuclei of four sites, as `fedbcs train` does between two evaluations, and times each part from outside.
+synthetic nuclei of four sites, as `fedbcs train` does between two evaluations, and times each part from outside.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def parse() -> argparse.Namespace:
 
 
 def make_sites(folder: Path, options: argparse.Namespace) -> Path:
-    """Four made-up sites whose cases are all for training, and their site list."""
+    """Four synthetic sites whose cases are all for training, and their site list."""
     synthesise(folder / "nuclei", "nuclei", options.cases, options.seed)
     sites = []
     for name in SITES:
@@ -166,7 +166,7 @@ def run(federation: Federation, config: dict[str, Any], writer: RunWriter, round
         writer.log(broadcast.round, update.site, update.metrics)
 
     aggregator = aggregator_of(federation.method, federation.network, federation.start)
-    aggregator.heard = heard
+    aggregator.on_update = heard
     for number in range(1 + rounds):
         callbacks = Stopwatch()
         with timed(callbacks, federation), callbacks.part("rest"):

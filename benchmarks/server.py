@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, nargs="+", default=[4, 16, 64, 256, 1000, 4000, 10000])
     parser.add_argument("--total-gib", type=float, default=16.0, help="of all updates of a round together")
-    parser.add_argument("--modes", type=int, default=4, help="groups that the made-up prototypes lie in")
+    parser.add_argument("--modes", type=int, default=4, help="groups that the synthetic prototypes lie in")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)

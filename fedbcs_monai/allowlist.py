@@ -33,10 +33,12 @@ class Trust:
         """Check the names."""
         for name in self.names:
             if not isinstance(name, str) or not _TRUSTED.fullmatch(name):
-                raise UserError(f"trust: {name!r} is no name of a component or package, such as mylab.networks.Net")
+                raise UserError(
+                    f"trust: {name!r} is not the name of a component or package, such as mylab.networks.Net"
+                )
 
     def covers(self, target: str) -> bool:
-        """Whether a component is named, or lies in a package that is."""
+        """Whether a component or one of its packages is named."""
         return any(f"{target}.".startswith(f"{name}.") for name in self.names)
 
 

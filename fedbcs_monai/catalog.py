@@ -116,7 +116,7 @@ def find_benchmark(name: str | Path) -> Path:
         if not path.is_file():
             refuse_old(str(name))
             if str(name) in tasks():
-                raise UserError(f"{name}: is a task and no benchmark; `fedbcs train` runs it")
+                raise UserError(f"{name}: is a task, not a benchmark; `fedbcs train` runs it")
             said = f"there are: {', '.join(benchmarks())}" if len(path.parts) == 1 else "there is no such file"
             raise UserError(f"no benchmark {str(name)!r}; {said}")
         return path

@@ -19,7 +19,7 @@ from fedbcs_monai.registry import own_methods, registered
 from fedbcs_monai.settings import SLOTS, Settings
 
 TRUST = "trust"
-"""The field of `Settings` in which code, and no file, says what is trusted."""
+"""The field of `Settings` that code alone may set, never a file."""
 
 _EVALUATED = ("$", "%", "@")
 """How MONAI marks expressions, macros and references."""
@@ -155,14 +155,14 @@ class _Resolver:
     def named(self, reference: str, where: str) -> Any:
         """What a reference names."""
         if not _REFERENCE.fullmatch(reference):
-            raise UserError(f"{where}: {reference!r} is no reference to a key, such as '@reading'")
+            raise UserError(f"{where}: {reference!r} is not a reference to a key, such as '@reading'")
         if reference in self.followed:
             raise UserError(f"{where}: {reference!r} refers to itself")
         found: Any = {key: value for key, value in self.config.items() if key != TRUST}
         for name in reference[1:].split("::"):
             inside = {str(n): one for n, one in enumerate(found)} if isinstance(found, list) else found
             if not isinstance(inside, Mapping) or name not in inside:
-                raise UserError(f"{where}: {reference!r} refers to something that is not there")
+                raise UserError(f"{where}: {reference!r} refers to something that does not exist")
             found = inside[name]
         self.followed.append(reference)
         resolved = self.of(found, reference[1:])
@@ -385,7 +385,7 @@ def _located(target: str) -> Any:
 
 
 def _check_arguments(target: Any, arguments: Mapping[str, Any], name: str, where: str) -> None:
-    """Refuse an argument that there is not."""
+    """Refuse an unknown argument."""
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):  # it does not say

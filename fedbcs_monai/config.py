@@ -28,18 +28,18 @@ from fedbcs_monai.settings import (
 )
 
 Content = dict[str, Any]
-"""What a file says, before it is checked."""
+"""The content of a file, before it is checked."""
 
 PASSED_BY = {
     "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
     "optimizer::params": "$@network.parameters()",
 }
-"""What the workflow of a bundle says for itself, and we neither evaluate nor need."""
+"""Keys of a bundle's workflow that we neither evaluate nor need."""
 
 WORKFLOW = frozenset(
     ("bundle_root", "ckpt_dir", "output_dir", "dataset_dir", "datalist", "site", "suffixes", "saving", "network")
 ) | frozenset(("val_interval", "train", "validate", "initialize", "run"))
-"""Keys of a bundle's own workflows, which `monai.bundle` reads and a federation passes by."""
+"""Keys of a bundle's own workflows, which `monai.bundle` reads and a federation ignores."""
 
 SEGMENTER = "fedbcs_monai.networks.build_segmenter"
 """The network that takes the layers of a method."""
@@ -112,7 +112,7 @@ def _as_text(node: yaml.Node) -> None:
 
 
 def read_yaml(text: str, names: Collection[str] = NAMES) -> Any:
-    """What a YAML or JSON document says.
+    """The content of a YAML or JSON document.
 
     >>> read_yaml("{leave_out: NO, rounds: 10, tasks: {001: {sites: 1e5}}}")
     {'leave_out': 'NO', 'rounds': 10, 'tasks': {'001': {'sites': '1e5'}}}
@@ -149,12 +149,12 @@ def value_of(text: str, key: str = "") -> Any:
 
 
 def renamed(content: Mapping[str, Any], where: str, *, warn: bool = True) -> Content:
-    """What a file says, under the names that its keys have today.
+    """The content of a file, with its keys under their present names.
 
     Args:
         content: of the file.
         where: what a warning begins with.
-        warn: say once which names are no longer used.
+        warn: warn once about renamed keys.
     """
     old = {key: OLD_NAMES[first] for key in content if (first := key.partition("::")[0]) in OLD_NAMES}
     old |= {key: f"method::{OLD_FIELDS[field]}" for key in content if (field := _field(key)) in OLD_FIELDS}
@@ -220,8 +220,8 @@ def load_config(
     content = _without_workflow(_laid(lines, KEYS, _layers_of_method(_last(lines, "method"), trusting(trust))))
     settings = settings_of(content, trust)
     if settings.reading and (missing := [key for key in IMAGE_KEYS if key not in content]):
-        told = ", ".join(f"{key}: {getattr(settings, key)}" for key in missing)
-        warnings.warn(f"{config}: an earlier version wrote it, without {told}; these are taken", stacklevel=2)
+        defaults = ", ".join(f"{key}: {getattr(settings, key)}" for key in missing)
+        warnings.warn(f"{config}: an earlier version wrote it, without {defaults}; these are taken", stacklevel=2)
     check_permitted({**content, "method": settings.method, TRUST: settings.trust})
     return settings
 
@@ -240,7 +240,7 @@ def run_name(config: str | Path, size: str, variant: str, settings: Settings) ->
 
 
 def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -> Settings:
-    """The settings of a run, from what its files say together; whether their components are permitted is not checked.
+    """The settings of a run, from its stacked files; whether their components are permitted is not checked.
 
     Raises:
         UserError: a value of another type.
@@ -262,7 +262,7 @@ def settings_of(content: Mapping[str, Any], trust: Iterable[str] | Trust = ()) -
 
 
 def _image_keys(values: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, str]:
-    """What the transforms say of the images, where the keys that say so are missing: a configuration of earlier days.
+    """Image keys derived from the transforms where they are missing, as in older configurations.
 
     Raises:
         UserError: a transform contradicts its key.
@@ -311,7 +311,7 @@ def _command_line(overrides: Mapping[str, Any] | None) -> list[Line]:
 
 
 def _lines(path: Path, names: Collection[str], find: Callable[[str], Path]) -> list[Line]:
-    """Every line of a file and of those beneath it, the lowest first, without what the workflow of a bundle says."""
+    """Every line of a file and of those beneath it, the lowest first, without the bundle workflow's own keys."""
     return [
         Line(str(file), key, value)
         for file, content in _layers(path, (), names, find)
@@ -362,7 +362,7 @@ def _layers_of_method(method: Any, trust: Trust) -> dict[str, Any]:
 
 
 def _without_workflow(content: Content) -> Content:
-    """A configuration without what the workflow of a bundle says for itself."""
+    """A configuration without the bundle workflow's own keys."""
     for path, text in PASSED_BY.items():
         key, _, argument = path.partition("::")
         holder = content.get(key) if argument else content
@@ -378,7 +378,7 @@ def _layers(
     """The files of a stack with their contents, the lowest first."""
     path = path.resolve()
     if path in above:
-        raise UserError(f"{path}: stands beneath itself in `stack`")
+        raise UserError(f"{path}: includes itself in `stack`")
     content = read_config(path, names)
     below = content.pop("stack", [])
     if not isinstance(below, list):
@@ -443,4 +443,4 @@ def _index(holder: Any, name: str, key: str, where: str) -> Any:
         return int(name)
     if isinstance(holder, dict) and name in holder:
         return name
-    raise UserError(f"{where}: {key!r} names something that is not there: {name!r}")
+    raise UserError(f"{where}: {key!r} names something that does not exist: {name!r}")

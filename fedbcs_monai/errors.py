@@ -23,7 +23,7 @@ def user_error_behind(error: BaseException) -> UserError | None:
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Make one line of whatever goes wrong in what a configuration describes.
+    """Turn any error in what a configuration describes into one line.
 
     Args:
         what: went wrong, with the site or the file.
@@ -41,7 +41,7 @@ def explained(what: str) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What was meant by a misspelt name, or else all that there is."""
+    """The likely meaning of a misspelt name, or else all known names."""
     by_lower = {str(one).lower(): str(one) for one in known}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f", did you mean {by_lower[near[0]]!r}?" if near else f"; there are: {', '.join(sorted(by_lower.values()))}"

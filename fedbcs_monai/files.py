@@ -245,7 +245,7 @@ def write_sum(path: Path) -> None:
 
 
 def check_sum(path: Path, content: bytes) -> None:
-    """Refuse a file that is not the one whose SHA-256 lies beside it; where none does, it is taken as it is.
+    """Refuse a file that does not match the SHA-256 beside it; without one it is accepted.
 
     Args:
         path: of the file.
@@ -265,12 +265,12 @@ def check_sum(path: Path, content: bytes) -> None:
 
 
 def sum_file(path: Path) -> Path:
-    """Where the SHA-256 of a file lies."""
+    """The path of a file's SHA-256."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def check_case(item: Mapping[str, Any], *kinds: str) -> None:
-    """Refuse a case whose files are not those that were listed; one without a listed SHA-256 is taken as it is.
+    """Refuse a case whose files have changed since they were listed; without a listed SHA-256 it is accepted.
 
     A file is hashed once in a process, and again when its size or time of change is another.
 

@@ -36,12 +36,12 @@ def checked_site_name(name: object) -> str:
         UserError: it may not be one.
     """
     if not is_site_name(name):
-        raise UserError(f"{shortened(name)} is no name of a site: {WAY_OUT}")
+        raise UserError(f"{shortened(name)} is not a valid site name: {WAY_OUT}")
     return str(name)
 
 
 def shortened(name: object) -> str:
-    """A name for a message of one line, whatever it is."""
+    """Any name, shortened for a one-line message."""
     return repr(name if len(name) <= 40 else f"{name[:40]}...") if isinstance(name, str) else f"a {type(name).__name__}"
 
 

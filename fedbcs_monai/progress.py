@@ -50,7 +50,7 @@ class RichProgress(Callbacks):
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
-        """A function that hears how much is done, and of how much."""
+        """A function to call with the work done and the total work."""
         columns = (*_named_bar(), TaskProgressColumn(), TimeRemainingColumn())  # rich's own
         with Progress(*columns, console=self.console, transient=True, disable=not self.moving) as bar:
             task = bar.add_task(what, total=None)

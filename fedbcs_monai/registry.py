@@ -1,7 +1,7 @@
 """Registry: methods and networks by name, our own and those registered by installed packages.
 
 A package registers a class or function with an entry point of the group ``fedbcs_monai.methods`` or
-``fedbcs_monai.networks``. Whoever runs this Python has installed it, so it is permitted as ours are. It is imported
+``fedbcs_monai.networks``. Whoever runs this Python has installed it, so it is permitted like ours. It is imported
 when it is asked for by name; no other module is ever imported because a configuration names it.
 """
 

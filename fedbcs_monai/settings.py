@@ -61,7 +61,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     output: Annotated[str, _key("run folder", resume=True, travels=False)] = ""
     sites: Annotated[str, _key("site list (JSON) that `fedbcs sites` wrote", site=True, travels=False)] = ""
     fold: Annotated[int, _key("fold that is tested, for site lists with folds", least=0)] = 0
-    leave_out: Annotated[str, _key("site to leave out of training; all its cases are scored, as an unseen site's")] = ""
+    leave_out: Annotated[str, _key("site to leave out of training; all its cases are scored as unseen")] = ""
 
     method: Annotated[Component, _key("federated method, by name or as a class with its fields", category="method")] = (
         field(default_factory=lambda: {"_target_": f"{METHODS}.FedAvg"})
@@ -83,7 +83,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = False
     ood: Annotated[
         bool,
-        _key("also learn how the sites' cases look, to warn of out-of-distribution images at prediction", site=True),
+        _key(
+            "also learn the style of the sites' cases, to warn of out-of-distribution images at prediction", site=True
+        ),
     ] = True
 
     evaluate_every: Annotated[
@@ -104,7 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     device: Annotated[str, _key("auto, cpu, cuda, cuda:1 or mps", resume=True, site=True)] = "auto"
     precision: Annotated[Literal["float32", "bfloat16", "float16"], _key("precision of the network")] = "float32"
     channels_last: Annotated[bool, _key("channels-last memory layout")] = False
-    compile: Annotated[bool, _key("torch.compile the plain forward pass")] = False
+    compile: Annotated[bool, _key("apply torch.compile to the plain forward pass")] = False
     threads: Annotated[int, _key("CPU threads of torch; 0: torch decides", least=0, resume=True, site=True)] = 0
     workers: Annotated[
         int, _key("processes that read and augment; 0: the training process itself", least=0, resume=True, site=True)
@@ -121,7 +123,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     network_def: Annotated[Component, _key("the network", category="network", needed="predict")] = field(
         default_factory=dict
     )
-    reads: Annotated[Literal["volumes", "pictures"], _key("kind of the image files; `reading` must read it")] = (
+    reads: Annotated[Literal["volumes", "pictures"], _key("kind of image files, which `reading` must support")] = (
         "volumes"
     )
     slice_plane: Annotated[
@@ -143,7 +145,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         _key("random transforms of a training sample, to one or to several of the same batch", category="transform"),
     ] = field(default_factory=dict)
     inferer: Annotated[
-        Component, _key("how a whole case goes through the network", category="inferer", needed="predict")
+        Component, _key("MONAI inferer that applies the network to a whole case", category="inferer", needed="predict")
     ] = field(default_factory=dict)
     postprocessing: Annotated[
         Component,
@@ -160,7 +162,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
 
     trust: Trust = Trust()
-    """What may be built besides the allow-list. Code alone sets it: it is no key of a file."""
+    """What may be built besides the allow-list. Code alone sets it: it is not a key of a file."""
 
 
 class Key(NamedTuple):
@@ -169,7 +171,7 @@ class Key(NamedTuple):
     Args:
         name: as it is written.
         kind: what its value is, in words.
-        default: if nothing is said.
+        default: its value if not set.
         help: what it is for.
         type: its annotated type.
         rules: of `_key`.
@@ -249,7 +251,7 @@ def check_value(key: str, value: Any, where: str = "") -> Any:
 
 
 def check_keys(content: Any, known: Mapping[str, Any], where: str) -> None:
-    """Refuse what is no mapping, and a key that there is not.
+    """Refuse anything that is not a mapping, and unknown keys.
 
     Raises:
         UserError: which, and the nearest that would have worked.

@@ -28,7 +28,7 @@ def train(
         resume: resume from the newest checkpoint in the run folder, or from that of a round.
         overwrite: replace a run that the folder holds.
         progress: show bars on a terminal or in a notebook, and plain lines elsewhere.
-        callbacks: hears of progress instead.
+        callbacks: receives the progress instead.
 
     Returns:
         The run folder: ``report.html``, ``model.safetensors`` (selected) and beside it what is known of the sites'

@@ -76,7 +76,7 @@ ATTACKS = {
     "parser of MONAI": {"loss": {"_target_": "monai.bundle.ConfigParser", "config": {"x": EXPRESSION}}},
     "partial": {"loss": {"_target_": "functools.partial", "func": EXPRESSION}},
     "writer of ours": {"loss": {"_target_": "fedbcs_monai.files.write_whole", "path": MARKER, "content": ""}},
-    "made-up data": {"loss": {"_target_": "fedbcs_monai.demo.synthetic.synthesise", "folder": MARKER}},
+    "synthetic data": {"loss": {"_target_": "fedbcs_monai.demo.synthetic.synthesise", "folder": MARKER}},
     "expression as a target": {"loss": {"_target_": EXPRESSION}},
     "component as a target": {"loss": {"_target_": RUN}},
     "list as a target": {"loss": {"_target_": ["os.system"], "command": TOUCH}},
@@ -267,7 +267,7 @@ def test_what_is_put_together_is_checked_as_a_whole(changes, folder):
 @pytest.mark.parametrize("key", ["sites", "output", "trust", "datalist", "initialize"])
 def test_a_job_has_no_say_about_folders_and_workflows(key, sound, folder):
     path = as_json(folder / "experiment.json", {**sound, key: "/etc"})
-    with pytest.raises(UserError, match=f"a job has no say about '{key}'"):
+    with pytest.raises(UserError, match=f"a job may not set '{key}'"):
         load_job(path, {"sites": "mine.json"})
 
 
@@ -450,7 +450,7 @@ def test_no_file_can_trust_itself(folder):
 
 def test_trust_is_of_names(sound):
     for name in ("$print(1)", "os.", "", "a b"):
-        with pytest.raises(UserError, match="is no name of a component or package"):
+        with pytest.raises(UserError, match="is not the name of a component or package"):
             load_config("nuclei", trust=[name])
 
 

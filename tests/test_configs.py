@@ -256,7 +256,7 @@ def test_a_stack_may_name_a_shipped_task(tmp_path):
 def test_a_stack_that_loops_is_refused(tmp_path):
     for name, beneath in (("a", "b"), ("b", "a")):
         (tmp_path / f"{name}.yaml").write_text(f"stack: [{beneath}.yaml]")
-    with pytest.raises(UserError, match=r"a\.yaml: stands beneath itself"):
+    with pytest.raises(UserError, match=r"a\.yaml: includes itself"):
         load_config(tmp_path / "a.yaml")
 
 
@@ -349,10 +349,10 @@ def test_scientific_notation_is_a_number_with_and_without_a_point(tmp_path):
         ({"method": "fedbcs", "method::tou": 1}, "unknown argument 'tou', did you mean 'tau'?"),
         ({"loss::_target_": "DiceCLoss"}, "loss: there is no .*DiceCLoss' to be built"),
         ({"method::_target_": "fedbcs_monai.methods.FedBC"}, "method: there is no .*FedBC' to be built"),
-        ({"augmentation::transforms::9": {}}, "names something that is not there: '9'"),
+        ({"augmentation::transforms::9": {}}, "names something that does not exist: '9'"),
         ({"optimizer::lr::deep": 1}, "'optimizer::lr::deep' names something"),
         ({"rounds::deep": 1}, "'rounds::deep' names something inside 'rounds', which is 400"),
-        ({"augmentation::transforms::first": {}}, "names something that is not there: 'first'"),
+        ({"augmentation::transforms::first": {}}, "names something that does not exist: 'first'"),
     ],
     ids=lambda case: "-".join(case) if isinstance(case, dict) else "",
 )

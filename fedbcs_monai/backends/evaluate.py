@@ -36,7 +36,7 @@ def evaluate(
         device: see `Compute`.
         at: score every site with the network as this one uses it. None: each with the network as it uses it itself,
             with what it keeps to itself; where nothing was shared, the other sites are left out.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
         trust: as in `load_config`.
     """
     callbacks = callbacks or Callbacks()

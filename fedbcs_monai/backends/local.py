@@ -60,7 +60,7 @@ def train(
         settings: of `load_config`.
         resume: resume from the newest checkpoint in the run folder, or from that of a given round.
         overwrite: replace a run that the folder holds.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
 
     Returns:
         The run folder: ``model.safetensors`` (selected) and beside it what is known of the sites' cases,
@@ -128,7 +128,7 @@ def plan_training(
         settings: as for `train`.
         resume: as for `train`.
         overwrite: as for `train`.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
 
     Raises:
         UserError: what the user can correct, as from `train`.

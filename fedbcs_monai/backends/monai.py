@@ -55,7 +55,7 @@ def weights_of(exchange: ExchangeObject, base: Tensors | None = None) -> Tensors
 
 
 def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
-    """A broadcast as an exchange object: what MONAI has no place for lies in the dictionary that it is."""
+    """A broadcast as an exchange object; what MONAI has no field for is stored in its dictionary."""
     exchange = ExchangeObject(weights=dict(broadcast.weights), weight_type=WeightType.WEIGHTS)
     exchange |= {"round": broadcast.round, "task": broadcast.task, "shared": dict(broadcast.shared)}
     exchange |= {"exchange": broadcast.exchange, "refused": dict(broadcast.refused), "selected": broadcast.selected}
@@ -63,7 +63,7 @@ def pack_broadcast(broadcast: Broadcast) -> ExchangeObject:
 
 
 def unpack_broadcast(exchange: ExchangeObject, round: int = 1, task: str = "train") -> Broadcast:
-    """The broadcast in an exchange object; a platform that carries weights alone says neither round nor task."""
+    """The broadcast in an exchange object; a platform that carries weights alone sends neither round nor task."""
     return Broadcast(
         int(exchange.get("round", round)),
         weights_of(exchange),
@@ -88,7 +88,7 @@ def pack_update(update: Update) -> ExchangeObject:
 
 
 def unpack_update(exchange: ExchangeObject, base: Tensors | None = None) -> Update:
-    """The update in an exchange object; of a difference of weights, what it makes of ``base``."""
+    """The update in an exchange object; a difference of weights is added to ``base``."""
     return Update(
         str(exchange["site"]),
         exchange.statistics[FlStatistics.DATA_COUNT],
@@ -122,7 +122,7 @@ class FederatedClient(ClientAlgo):  # type: ignore[misc]
         site: name in the site list; None: the platform's ``ExtraItems.CLIENT_NAME``.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
         case_scores: whether to send the scores of single test cases, without names, besides their means.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
         trust: as in `load_config`.
     """
 

@@ -31,7 +31,7 @@ def add_site_styles(
         run: its folder.
         sites: site list; None: the run's own.
         device: as in `Compute`.
-        overwrite: replace what is there.
+        overwrite: replace an existing file.
         callbacks: receives the progress.
         trust: as in `load_config`.
 

@@ -15,7 +15,7 @@ DATA = ("sites", "fold", "leave_out", "preprocessing", "slicing")
 
 
 class Estimate:
-    """Seconds of a run, from runs that are done: the mean of its own row, else of its task, else of all."""
+    """Expected seconds of a run: the mean over finished runs of its row, else of its task, else of all."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, ...], list[float]] = {}
@@ -31,7 +31,7 @@ class Estimate:
         return sum(found) / len(found) if found else None
 
     def left(self, waiting: Iterable[PlannedRun], running: Mapping[str, tuple[PlannedRun, float]], jobs: int) -> float:
-        """Seconds until all is done, so many at a time; NaN while nothing is known.
+        """Remaining seconds with this many parallel runs; NaN while unknown.
 
         Args:
             waiting: runs that have not begun.

@@ -36,7 +36,7 @@ KILLED = -9
 
 
 class Failure(NamedTuple):
-    """A run that did not come to its end, why, and where more is said."""
+    """A failed run: its name, the reason, and the file with details."""
 
     run: PlannedRun
     reason: str
@@ -44,10 +44,10 @@ class Failure(NamedTuple):
 
 
 class BenchmarkCallbacks:
-    """Hears how a suite goes; the default says nothing."""
+    """Progress events of a benchmark; by default none are shown."""
 
     def on_benchmark_begin(self, total: int, finished: int) -> None:
-        """So many runs are planned, and so many of them were finished before."""
+        """Called with the number of planned runs, and of those already finished."""
 
     def on_run_start(self, run: PlannedRun, status: RunStatus) -> None:
         """A run starts or resumes."""
@@ -65,7 +65,7 @@ class BenchmarkCallbacks:
 def run_benchmark(
     benchmark: BenchmarkPlan, *, jobs: int = 1, overwrite: bool = False, callbacks: BenchmarkCallbacks | None = None
 ) -> list[Failure]:
-    """Carry out the runs of a suite that are not finished, several at once, each in a process of its own.
+    """Execute the unfinished runs of a benchmark, several at once, each in its own process.
 
     A run that fails does not stop the others. Interrupted, every run under way leaves a checkpoint, and the same call
     resumes there. With one thread per run its bits do not depend on ``jobs``.
@@ -74,7 +74,7 @@ def run_benchmark(
         benchmark: what to run; every run's output goes to ``logs`` in its folder.
         jobs: how many runs at once; a run whose ``threads`` are 0 gets its share of the processors.
         overwrite: start every run again.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
 
     Raises:
         UserError: a run folder holds a run of another configuration; nothing has been started.
@@ -107,7 +107,7 @@ class _Job:
 
 
 class _Crew:
-    """The processes of a suite."""
+    """The processes of a benchmark."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class _Crew:
                 self.estimate.learn(run, seconds_of(run))
 
     def work(self) -> None:
-        """Start runs as there is room, and hear them until all are done."""
+        """Start runs as slots become free, and receive their messages until all are done."""
         self.callbacks.on_benchmark_begin(self.total, self.total - len(self.waiting))
         while self.waiting or self.running:
             while self.waiting and len(self.running) < self.jobs:
@@ -156,7 +156,7 @@ class _Crew:
         self.callbacks.on_run_start(run, self.statuses[run.name])
 
     def hear(self, connection: Connection) -> None:
-        """Take what a run has to say: how far it is, or how it ended."""
+        """Receive a message of a run: its progress, or how it ended."""
         job = self.running[connection]
         try:
             said = connection.recv()

@@ -99,7 +99,7 @@ def _against(found: Mapping[Training, float], reference: Mapping[Training, float
 
 
 def _cost_of_staying_out(sites: Sequence[str], results: TaskResults, label: str) -> Value:
-    """How far AVG lies below that of the same method trained at these sites too, with the same seeds at each site."""
+    """How much AVG falls below that of the same method trained at these sites too, with the same seeds at each site."""
     inside = next((group for group in results.groups if group.label == label), None)
     if inside is None:
         return ""

@@ -16,7 +16,7 @@ from fedbcs_monai.html import write_html
 from fedbcs_monai.report.groups import REPEATS, MethodGroup, differing, flat
 from fedbcs_monai.report.page import report_templates
 from fedbcs_monai.report.provenance import Settings, duration, settings
-from fedbcs_monai.report.scoreboard import Titled, noted
+from fedbcs_monai.report.scoreboard import Titled, with_notes
 from fedbcs_monai.report.summary import Headline, headline
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _blocks(results: TaskResults) -> list[Block]:
 
 
 def _noted(block: Block) -> Block:
-    return block._replace(tables=[t if t.key.startswith("published") else noted(t) for t in block.tables])
+    return block._replace(tables=[t if t.key.startswith("published") else with_notes(t) for t in block.tables])
 
 
 def _ran(results: TaskResults) -> list[Ran]:

@@ -106,7 +106,7 @@ def read_suite(name: str | Path, output: Path, choice: Choice | None = None) -> 
     choice = choice or Choice()
     file = find_benchmark(name)
     if not {"methods", "tasks", "stack"} & read_config(file).keys():
-        raise UserError(f"{name}: is no benchmark, it has no `tasks`; `fedbcs train` takes a single run")
+        raise UserError(f"{name}: is not a benchmark: it has no `tasks`; `fedbcs train` takes a single run")
     content = stacked(file, BENCHMARK_KEYS, NAMES, find_benchmark)
     _check(content, str(name))
     for task in content["tasks"].values():
@@ -153,7 +153,9 @@ class _Planner:
             other = found.setdefault(row.label, row)
             if other.key != row.key:
                 names = " and ".join(one.key.removeprefix(f"{self.task}_") for one in (other, row))
-                raise UserError(f"tasks: {self.task}: {names} are both called {row.label!r}; give one a `label`")
+                raise UserError(
+                    f"tasks: {self.task}: {names} are both labelled {row.label!r}; give one another `label`"
+                )
 
     def names(self, part: str) -> list[str]:
         """The trainings of a part that were not ruled out."""
@@ -163,7 +165,7 @@ class _Planner:
         return [name for name in self.content.get(part, []) if wanted is None or name in wanted]
 
     def about(self, name: str, **more: Any) -> Content:
-        """What the file says of a training, and more overrides."""
+        """A training's entry in the file, and more overrides."""
         of_task = self.content["tasks"][self.task].get("trainings") or {}
         found = {"seeds": self.seeds, **self.content.get("trainings", {}).get(name, {}), **of_task.get(name, {})}
         own = found.get("overrides", {})
@@ -199,7 +201,7 @@ class _Planner:
         }
 
     def refuse_command_line(self, name: str, about: Content) -> None:
-        """Refuse a key of the command line that would take from a row what its label says of it."""
+        """Refuse a key of the command line that would contradict a row's label."""
         for given, value in self.choice.overrides.items() if about.get("label") else ():
             for key, own in {**_method_of(about), **about["overrides"]}.items():
                 if value != own and (f"{key}::".startswith(f"{given}::") or f"{given}::".startswith(f"{key}::")):
@@ -216,7 +218,7 @@ class _Planner:
         below = (self.content.get("overrides", {}), of_task.get("overrides", {}))
         layers = (_method_of(about), *below, about["overrides"])
         overrides: Content = {}
-        for layer in (*layers, self.choice.overrides):  # what is said last comes last, also where it was said before
+        for layer in (*layers, self.choice.overrides):  # later layers win
             overrides = {key: value for key, value in overrides.items() if key not in layer} | dict(layer)
         settings = load_config(
             of_task.get("config") or self.task,
@@ -284,7 +286,7 @@ def _site_list(task: str, tasks: Sequence[str], content: Content, choice: Choice
 
 
 def _choose(what: str, wanted: Sequence[str] | None, there: Iterable[str], where: str) -> list[str]:
-    """Those of the names that are wanted; all if nothing is said."""
+    """Those of the names that are wanted; all if none are named."""
     names = list(there)
     for name in wanted or ():
         if name not in names:
@@ -296,7 +298,7 @@ def _check(content: Content, where: str) -> None:
     """Refuse unknown keys, and values of another kind."""
     for key in ("tasks", "methods"):
         if not content.get(key):
-            raise UserError(f"{where}: is no benchmark, it has no `{key}`; `fedbcs train` takes a single run")
+            raise UserError(f"{where}: is not a benchmark: it has no `{key}`; `fedbcs train` takes a single run")
     for key, known in (("tasks", TASK_KEYS), ("trainings", TRAINING_KEYS)):
         for name, inner in _mapping(content, key, where).items():
             _check_name(name, f"{where}: {key}")

@@ -52,7 +52,7 @@ class TaskResults:
 
     @property
     def headline(self) -> Comparison | None:
-        """What a verdict is passed on: the methods, or else whatever was compared."""
+        """What the summary compares: the methods, or else all rows."""
         every = (self.methods, self.ablation, self.style, self.swept)
         return next((compared for compared in every if compared.groups), None)
 
@@ -105,7 +105,7 @@ def read_results(plan: TaskPlan) -> TaskResults:
 
 
 def _arms(rows: Sequence[Row], runs: Mapping[str, Run]) -> list[MethodGroup]:
-    """Every row with its runs, in a colour of its own."""
+    """Every row with its runs and its colour."""
     return [
         MethodGroup(
             row.label,

@@ -8,7 +8,7 @@ from fedbcs_monai.runs.status import RunStatus
 
 
 def status_of(run: PlannedRun) -> RunStatus:
-    """As `fedbcs_monai.runs.status.stage_of`."""
+    """As `fedbcs_monai.runs.status.status_of`."""
     return status.status_of(run.folder, run.settings)
 
 
@@ -22,10 +22,10 @@ def statuses_of(benchmark: BenchmarkPlan, overwrite: bool = False) -> dict[str, 
 
 
 def is_finished(run: PlannedRun) -> bool:
-    """Whether a run has come to its end, under the settings that are planned."""
+    """Whether a run has finished under the planned settings."""
     return status.is_finished_as(run.folder, run.settings)
 
 
 def seconds_of(run: PlannedRun) -> float:
-    """What a finished run took; nothing for one that is not finished."""
+    """Duration of a finished run in seconds; 0 for an unfinished one."""
     return read_summary(run.folder).seconds if has_ended(run.folder) else 0.0

@@ -32,7 +32,7 @@ def work(run: PlannedRun, overwrite: bool, log: Path, tell: Connection, stopping
         run: which.
         overwrite: start it again.
         log: where everything goes that this process prints.
-        tell: hears which fraction of the training is done, a number, and in the end `Ended`.
+        tell: called with the fraction of the training that is done, and at the end with `Ended`.
         stopping: set when the run shall end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def carry_out(run: PlannedRun, overwrite: bool = False, callbacks: Callbacks | N
     Args:
         run: which.
         overwrite: replace whatever is there.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
 
     Raises:
         UserError: what the user can correct.
@@ -97,7 +97,7 @@ class _Telling(Callbacks):
         self.note(f"round {round}: " + ", ".join(f"{site} {100 * dice:.1f}" for site, dice in scores.items()))
 
     def heed(self) -> None:
-        """Stop if the one who started this run says so, or is no more."""
+        """Stop if the parent process asks for it or has ended."""
         parent = parent_process()
         if self.stopping.is_set() or (parent is not None and not parent.is_alive()):
             raise KeyboardInterrupt

@@ -45,7 +45,7 @@ def export(folder: Path, network: nn.Module, channels: int, smallest: int, axes:
     _needed("onnxscript")
     script, graph = folder / "models" / "model.ts", folder / "models" / "model.onnx"
     images = list(_images(channels, smallest, axes))
-    with warnings.catch_warnings():  # what exporters say of themselves
+    with warnings.catch_warnings():  # warnings of the exporters
         warnings.simplefilter("ignore")
         ckpt_export(
             net_id="network_def",

@@ -31,7 +31,7 @@ def metadata(
         settings: of the run.
         network: of the bundle, which takes whole images.
         record: of the run.
-        of_task: what images of this task are known to be, where the sites do not say.
+        of_task: what images of this task are known to be, where the sites do not state it.
     """
     structures = " and ".join(classes_of(settings)[1:])
     method = str(record.method.get("_target_", record.name)).rpartition(".")[2]
@@ -54,7 +54,7 @@ def metadata(
             "mean_dice": record.mean_dice,
             "test_cases": record.test_cases,
             "seeds": 1,
-            "sd_over_seeds": None,  # one training says nothing of another
+            "sd_over_seeds": None,  # unknown from one training
             "sites": dict(record.scores),
         },
         "federation": {
@@ -147,7 +147,7 @@ def kind_of(record: Record, of_task: IntendedInput) -> IntendedInput:
 
 
 def _value_range(settings: Settings) -> list[float]:
-    """To which range intensities are brought; empty where it is not said."""
+    """To which range intensities are brought; empty where unknown."""
     for step in reversed([*settings.reading["transforms"], *settings.preprocessing["transforms"]]):
         if isinstance(step, Mapping) and {"b_min", "b_max"} <= step.keys():
             return [step["b_min"], step["b_max"]]

@@ -52,15 +52,15 @@ def write_bundle(
     zipped: bool = False,
     trust: Iterable[str] | Trust = (),
 ) -> Bundled:
-    """Make a MONAI bundle of a finished run.
+    """Write a finished run as a MONAI bundle.
 
     Args:
         run: its folder.
         output: the bundle's folder, whose name is the bundle's.
         which: the ``selected`` or the ``last`` model.
-        site: the network as this site uses it, where sites keep parts of it to themselves.
+        site: use the network of this site, where sites keep private layers.
         about: laid over the metadata, such as ``authors`` and ``data_source``; mappings are merged.
-        overwrite: replace a bundle that is there.
+        overwrite: replace an existing bundle.
         zipped: write ``OUTPUT.zip`` with the folder inside, instead of the folder.
         trust: as in `load_config`.
 
@@ -95,7 +95,7 @@ def _fill(folder: Path, trained: TrainedModel, record: Record, about: Mapping[st
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
     settings = trained.settings
-    workflow, told = (read_config(source / "configs" / f"{name}.json") for name in ("train", "metadata"))
+    workflow, shipped_metadata = (read_config(source / "configs" / f"{name}.json") for name in ("train", "metadata"))
     train = {"name": record.name, **train_config(workflow, settings)}
     pictures = read_config(source / "configs" / "nuclei.json")
     inference = inference_config(read_config(source / "configs" / "inference.json"), train, pictures)
@@ -107,8 +107,10 @@ def _fill(folder: Path, trained: TrainedModel, record: Record, about: Mapping[st
     (folder / "models" / "model.pt").write_bytes(stored.getvalue())
     network = ConfigParser(inference).get_parsed_content("network_def").eval()
     network.load_state_dict(dict(weights))
-    of_task = stated(told) if settings.task == workflow["task"] and settings.reads == "volumes" else ANY_INPUT
-    intended_input = _merged(metadata(told, settings, network, record, of_task), about)
+    of_task = (
+        stated(shipped_metadata) if settings.task == workflow["task"] and settings.reads == "volumes" else ANY_INPUT
+    )
+    intended_input = _merged(metadata(shipped_metadata, settings, network, record, of_task), about)
     _check_texts({"name": train["name"], **intended_input})
     for name, content in (("train", train), ("inference", inference), ("metadata", intended_input)):
         _write_json(folder / "configs" / f"{name}.json", content)
@@ -142,11 +144,11 @@ def _check_free(target: Path, overwrite: bool, zipped: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise UserError(f"{target}: is there already; replace it with --overwrite, or name another -o")
+        raise UserError(f"{target}: already exists; replace it with --overwrite, or name another -o")
     if target.is_dir() != (not zipped):
         raise UserError(f"{target}: is a {'file' if target.is_file() else 'folder'}; name another -o")
     if target.is_dir() and any(target.iterdir()) and not (target / "configs" / "metadata.json").is_file():
-        raise UserError(f"{target}: holds something, but no bundle to overwrite; name another -o")
+        raise UserError(f"{target}: is not empty and holds no bundle to overwrite; name another -o")
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

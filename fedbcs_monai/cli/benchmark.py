@@ -47,7 +47,7 @@ def benchmark(
     Interrupted, every run leaves a checkpoint, and the same command resumes (without --overwrite).
 
     Args:
-        config: a YAML file, or the name of a shipped benchmark, which lists trainings and what they are compared for
+        config: a YAML file, or the name of a shipped benchmark, which lists the trainings and their comparisons
         overrides: keys of a run, laid over every run
         output: folder (default: runs/CONFIG)
         sites: site list of each task, as TASK=FILE, or FILE where there is one task
@@ -57,9 +57,9 @@ def benchmark(
         seeds: of every training
         folds: of the site lists
         leave_one_site_out: also train every method without each site in turn, and test it there
-        jobs: runs at once, each in a process of its own
+        jobs: number of parallel runs, each in its own process
         overwrite: start every run again
-        tables_only: only tables and page, of the runs that are done
+        tables_only: only write tables and page from the finished runs
         dry_run: list the runs and their work, and stop
     """
     from fedbcs_monai.benchmark import write_benchmark
@@ -98,7 +98,7 @@ def choice_of(
     leave_one_site_out: bool = False,
     trust: Sequence[str] = (),
 ) -> "Choice":
-    """What the options ask of the suite."""
+    """What the options select of the benchmark."""
     from fedbcs_monai.benchmark.read_plan import Choice
 
     named = [word.rpartition("=") for word in sites or ()]
@@ -120,7 +120,7 @@ def choice_of(
 
 
 def _run(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "QuietConsole") -> "Sequence[Failure]":
-    """Train what is not finished."""
+    """Train the unfinished runs."""
     from fedbcs_monai.benchmark import run_benchmark
     from fedbcs_monai.cli.benchmark_progress import PrintedProgress
 
@@ -135,7 +135,7 @@ def _run(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "Quiet
 
 
 def print_plan(benchmark: "BenchmarkPlan", jobs: int, overwrite: bool, console: "QuietConsole") -> None:
-    """Every run with its stage and its steps, and what is known of the time."""
+    """Every run with its status, its steps and the estimated time."""
     from fedbcs_monai.benchmark import Estimate, check_jobs, steps_per_round
     from fedbcs_monai.benchmark.status import seconds_of, statuses_of
     from fedbcs_monai.report import duration

@@ -11,13 +11,13 @@ from fedbcs_monai.runs.status import RunStatus
 
 
 class PrintedProgress(BenchmarkCallbacks):
-    """Prints how a suite goes."""
+    """Prints the progress of a benchmark."""
 
     def __init__(self, console: QuietConsole, progress: Callable[[float, float], None]) -> None:
         self.console, self.progress = console, progress
 
     def on_benchmark_begin(self, total: int, finished: int) -> None:
-        """So many runs, so many of them finished before."""
+        """The number of runs, and of those already finished."""
         self.console.event("begun", f"{total} runs, {finished} of them finished before", runs=total, finished=finished)
         self.progress(finished, total)
 

@@ -21,16 +21,16 @@ def bundle(
     trust: Trust = (),
     verbosity: Verbosity = NORMAL,
 ) -> None:
-    """Make a MONAI bundle of a finished run: weights, TorchScript, ONNX, workflows and model card.
+    """Write a finished run as a MONAI bundle: weights, TorchScript, ONNX, workflows and model card.
 
     Args:
         run: run folder
         output: folder; its name is the bundle's
         zipped: write OUTPUT.zip with the folder inside, instead of the folder
         model: selected on validation cases, or the last round's
-        site: the network as this site uses it, where sites keep parts of it
+        site: use the network of this site, where sites keep private layers
         about: JSON or YAML laid over the bundle's metadata: authors, copyright, data_source, intended_use, ...
-        overwrite: replace the bundle that is there
+        overwrite: replace an existing bundle
     """
     from fedbcs_monai.bundle import write_bundle
     from fedbcs_monai.config import read_config

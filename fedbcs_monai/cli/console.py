@@ -47,7 +47,7 @@ class QuietConsole(Callbacks):
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[float, float], None]]:
-        """A function that hears how much is done, and of how much."""
+        """A function to call with the work done and the total work."""
         yield lambda done, total: None
 
 

@@ -30,7 +30,7 @@ def demo(
     """Compare FedAvg and FedBCS on synthetic sites: no data needed, some five minutes on two cores.
 
     Args:
-        task: what the synthetic images show
+        task: task of the synthetic images
         output: folder (default: fedbcs-demo-TASK)
         seed: of the images and the training
         rounds: federated rounds (default: what fits five minutes)

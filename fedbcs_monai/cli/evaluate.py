@@ -32,7 +32,7 @@ def evaluate(
         part: which cases
         fold: fold of the site list (default: the run's own)
         model: selected on validation cases, or the last round's
-        site: score every site with what site NAME keeps of the network to itself, as with FedBN or LocalOnly
+        site: score every site with the private layers of site NAME, as with FedBN or LocalOnly
             (default: each site with what it keeps itself, others with the global network)
         output: also write every case's scores to this CSV
         overwrite: replace the CSV
@@ -46,7 +46,7 @@ def evaluate(
     if output is not None:
         check_file_can_be(output)
         if output.exists() and not overwrite:
-            raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
+            raise UserError(f"{output}: already exists; replace it with --overwrite, or name another -o")
     scores = evaluate(
         run, sites=sites, part=part, fold=fold, model=model, device=device, at=site, callbacks=console, trust=trust
     )

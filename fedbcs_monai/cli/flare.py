@@ -39,10 +39,10 @@ class JobOptions:
     """sites that must answer (default: 2)"""
 
     round_timeout_s: int | None = None
-    """longest time for an answer, in seconds (default: 7200)"""
+    """maximum time for an answer, in seconds (default: 7200)"""
 
     wait_s: int | None = None
-    """seconds to wait for the others then (default: 600)"""
+    """seconds to wait for the other sites after that (default: 600)"""
 
     restarts: int | None = None
     """of a killed trainer, per question (default: 3)"""
@@ -51,10 +51,10 @@ class JobOptions:
     """sites test each other's networks"""
 
     offload_mib: int | None = None
-    """updates of this size wait on disk, in MiB (default: 256)"""
+    """minimum size of updates that are kept on disk, in MiB (default: 256)"""
 
     poll_s: float | None = None
-    """seconds between two times that a site asks for work (default: 0.2)"""
+    """seconds between a site's requests for work (default: 0.2)"""
 
     track: Annotated[Sequence[Literal["tensorboard", "mlflow"]] | None, SEVERAL] = None
     """with NVFlare's own trackers"""
@@ -127,7 +127,7 @@ def export(
     trust: Trust = (),
     verbosity: Verbosity = NORMAL,
 ) -> None:
-    """Write a job, in which there is neither code nor a path.
+    """Write a job that contains neither code nor paths.
 
     Args:
         config: as for `fedbcs train`
@@ -142,7 +142,7 @@ def export(
 
     console = verbosity.console()
     if output.exists():
-        raise UserError(f"{output}: is there already; name another -o")
+        raise UserError(f"{output}: already exists; name another -o")
     check_folder_can_be(output.parent)
     loaded = settings_from(config, overrides, trust, size, variant, None)
     if job.statistics:
@@ -182,7 +182,7 @@ def submit(
 
 @app.command
 def status(run: Path, /, *, wait: bool = False, verbosity: Verbosity = NORMAL) -> None:
-    """Print how a submitted run is doing.
+    """Print the state of a submitted run.
 
     Args:
         run: run folder
@@ -252,7 +252,7 @@ def site_policy(kits: Sequence[Path], /, *, sites: Path | None = None, verbosity
 
     Args:
         kits: startup kit of a server or a site
-        sites: site list to be named in the site file
+        sites: site list for the site file
     """
     with _nvflare():
         from fedbcs_monai.backends.nvflare.policy import write_policy
@@ -270,7 +270,7 @@ def project(
     overwrite: bool = False,
     verbosity: Verbosity = NORMAL,
 ) -> None:
-    """Write a project.yml to provision a consortium from.
+    """Write a project.yml for provisioning a consortium.
 
     Args:
         clients: names of the sites (default: three hospitals)
@@ -284,7 +284,7 @@ def project(
     console = verbosity.console()
     check_file_can_be(output)
     if output.exists() and not overwrite:
-        raise UserError(f"{output}: is there already; replace it with --overwrite, or name another -o")
+        raise UserError(f"{output}: already exists; replace it with --overwrite, or name another -o")
     write_project(output, clients)
     console.result("project", path=output)
 

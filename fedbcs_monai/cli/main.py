@@ -100,7 +100,7 @@ def _explained(error: CycloptsError) -> str:
 
 
 def _misspelt(words: Sequence[str]) -> str:
-    """What to say of a word that is no key of a configuration and nearly an option of the command; else nothing."""
+    """A hint if a word is not a key of a configuration but nearly an option of the command; else empty."""
     from fedbcs_monai.settings import KEYS
 
     _, apps, rest = app.parse_commands(words)
@@ -117,7 +117,7 @@ def _misspelt(words: Sequence[str]) -> str:
 
 
 def _failed(command: str, text: str, words: Sequence[str]) -> int:
-    """Say why a command ends early, on standard error and as a record where records are asked for.
+    """Report why a command ends early, on standard error and, with ``--json``, as a record.
 
     Returns:
         2, the exit code.

@@ -22,7 +22,7 @@ def ood(
     Args:
         run: run folder
         sites: site list (default: the run's own)
-        overwrite: replace what is there
+        overwrite: replace an existing file
     """
     from fedbcs_monai.backends.ood import add_site_styles
 

@@ -15,7 +15,7 @@ SEVERAL = Parameter(consume_multiple=1)
 """An option of one or more values, given both ways: ``--unseen A B`` and ``--unseen A --unseen B``."""
 
 OUTPUT = Parameter(alias="-o")
-"""The short name of whatever is the output of a command."""
+"""Short name of every command's output option."""
 
 Trust = Annotated[
     Sequence[str],
@@ -34,7 +34,7 @@ _ONE_OF = (_PRINTED, Group(validator=MutuallyExclusive(), show=False))  # type: 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Verbosity:
-    """How much a command prints, and how."""
+    """Verbosity and format of a command's output."""
 
     quiet: Annotated[bool, Parameter(alias="-q", group=_ONE_OF)] = False
     """print nothing but errors"""
@@ -43,7 +43,7 @@ class Verbosity:
     """print every result as one JSON object per line, with units in the names"""
 
     verbose: Annotated[int, Parameter(alias="-v", count=True, group=_PRINTED, show_default=False)] = 0
-    """log what happens to standard error; -vv: in detail"""
+    """log progress to standard error; -vv: in detail"""
 
     def console(self) -> "QuietConsole":
         """The console for these options; rich is imported only now."""

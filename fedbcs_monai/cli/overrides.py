@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def settings_from(
     config: str, words: Sequence[str], trust: Sequence[str], size: str, variant: str, output: Path | None
 ) -> "Settings":
-    """The settings of a run that a command line describes; its folder is named by what is trained if nothing is said.
+    """The settings of a run that a command line describes; its folder is named after its method by default.
 
     Args:
         config: as in `load_config`, as are ``trust``, ``size`` and ``variant``.
@@ -46,7 +46,7 @@ def overrides_of(words: Sequence[str]) -> dict[str, Any]:
     {'rounds': 5, 'method::tau': 0.1, 'leave_out': '001'}
 
     Raises:
-        UserError: a word that is no key, a key without a value, or one that is given twice.
+        UserError: a word that is not a key, a key without a value, or one that is given twice.
     """
     from fedbcs_monai.config import value_of
 
@@ -101,4 +101,4 @@ Overrides = Annotated[
         ),
     ),
 ]
-"""Of ``*overrides``: every word that is no option of the command."""
+"""Of ``*overrides``: every word that is not an option of the command."""

@@ -30,7 +30,7 @@ def predict(
     trust: Trust = (),
     verbosity: Verbosity = NORMAL,
 ) -> None:
-    """Segment new images; every mask lies on its image's own grid.
+    """Segment new images; every mask has its image's own grid.
 
     The input is an image (NIfTI, NRRD, MHA; PNG, TIFF, JPEG, BMP), a folder with images directly in it, a DICOM file,
     folder or tree, a pattern in quotes, or a CSV with the column image, and optionally name and series. Where a folder
@@ -39,7 +39,7 @@ def predict(
 
     Args:
         models: run folder, bundle or model file; several: an ensemble
-        more: the same, to stand anywhere: -m A -m B
+        more: the same as an option: -m A -m B
         input: what to segment
         output: folder, or a file for a single image
         output_type: of the masks; own is the image's own kind of file, and NIfTI for DICOM
@@ -49,7 +49,7 @@ def predict(
         model: selected on validation cases, or the last round's
         site: the network as this site uses it (default: the global one)
         overlay: also write pictures of the outlines
-        resume: keep what is done, and do the rest
+        resume: keep finished outputs, and write the others
         overwrite: replace existing outputs
     """
     if not models and not more:
@@ -99,7 +99,7 @@ def predict(
 
 
 def structure(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and size of a structure, as a record has them."""
+    """Name and size of a structure, for JSON records."""
     return {name: found[name] for name in ("name", "volume_ml", "area_px") if name in found}
 
 

@@ -51,7 +51,7 @@ def sites(
     if output is not None:
         check_file_can_be(output)
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: is there already; replace it with --overwrite, or name another -o")
+        raise UserError(f"{path}: already exists; replace it with --overwrite, or name another -o")
     with console.progress("checking files") as progress:
         found = list_sites(
             folder,

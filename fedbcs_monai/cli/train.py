@@ -42,7 +42,7 @@ def train(
         resume: resume from the newest checkpoint, or with a number from that of this round
         overwrite: replace the run in the folder
         dry_run: build everything, take one step at one site, print what would run, and stop
-        track: where every number of every round goes besides TensorBoard
+        track: experiment trackers for the metrics of every round, besides TensorBoard
     """
     from fedbcs_monai.backends.local import plan_training
     from fedbcs_monai.cli.scores import score_table

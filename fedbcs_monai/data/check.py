@@ -39,10 +39,10 @@ class PairReport(NamedTuple):
 
 
 def read_image(path: Path) -> Grid:
-    """Read an image whole, as it lies in its file.
+    """Read a whole image, as stored in its file.
 
     Raises:
-        UserError: it cannot be read, or is no sound image; the first problem, naming file and remedy.
+        UserError: it cannot be read, or is not a sound image; the first problem, naming file and remedy.
     """
     grid = read_grid(path)
     problems = _image_problems(path, grid)

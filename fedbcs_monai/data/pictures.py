@@ -61,7 +61,7 @@ def open_picture(path: Path) -> Image.Image:
     path = Path(path)
     try:
         with Image.open(path) as file:
-            file.verify()  # checksums, which decoding a PNG passes by
+            file.verify()  # checksums, which decoding a PNG ignores
         with Image.open(path) as file:
             orientation = file.getexif().get(_ORIENTATION, 1)
             pages = getattr(file, "n_frames", 1)

@@ -63,7 +63,7 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # MONAI is untyped
         """The voxels and their metadata.
 
         Raises:
-            UserError: several files for one image, or one that is no sound volume.
+            UserError: several files for one image, or one that is not a sound volume.
         """
         if len(img) != 1:
             raise UserError(f"{img[0]} and {len(img) - 1} more: one image is one file; give each a case of its own")

@@ -19,7 +19,7 @@ from fedbcs_monai.files import check_case
 Transform = Callable[[Any], Any]
 Sample = dict[str, Tensor]
 Drawn = Sample | list[Sample]
-"""What a sample becomes: one, or all that its augmentation makes of it."""
+"""The result of augmenting a sample: one sample or several."""
 
 
 class Samples(Dataset[Drawn]):
@@ -74,7 +74,7 @@ class Samples(Dataset[Drawn]):
         return [_typed(sample) for sample in _flat(drawn)] if isinstance(drawn, list) else _typed(drawn)
 
     def draw(self, index: int, seed: int) -> Drawn:
-        """One sample, augmented as `seed` says and as nothing else does."""
+        """One sample, augmented as determined by `seed` alone."""
         _set_seed(self.augmentation, seed)
         return self[index]
 
@@ -118,12 +118,12 @@ class Pooled(Dataset[Drawn]):
         return self._ends[-1]
 
     def draw(self, index: int, seed: int) -> Drawn:
-        """One sample, augmented as `seed` says and as nothing else does."""
+        """One sample, augmented as determined by `seed` alone."""
         number = bisect_right(self._ends, index)
         return self.parts[number].draw(index - (self._ends[number - 1] if number else 0), seed)
 
     def batch_sizes(self, most: int) -> list[int]:
-        """Sizes of the batches of one epoch: those of every part, or every so many of them."""
+        """Sizes of the batches of one epoch: those of every part, or of an even selection of them."""
         sizes = [size for part in self.parts for size in part.batch_sizes(most)]
         return sizes[:: len(self.parts)] if self.steps_of_one else sizes
 
@@ -194,7 +194,7 @@ def _collated(drawn: Sequence[Drawn]) -> Sample:
 
 
 def _flat(made: Any) -> list[Any]:
-    """What transforms make of a case or a sample, however deep their lists: one by one."""
+    """The results of transforms for a case or a sample, from nested lists one by one."""
     return [sample for part in made for sample in _flat(part)] if isinstance(made, list | tuple) else [made]
 
 

@@ -27,7 +27,7 @@ class Case:
     """One image of one patient, with its label.
 
     Args:
-        patient: the patient, or whatever must stay on one side of a split.
+        patient: the patient, or whatever must stay in one part of a split.
         image: path below the root of the site list.
         label: path below the root; None where nobody has drawn one.
         split: `train`, `val` or `test`, or `fold0`, `fold1`, ... for cross-validation.
@@ -203,7 +203,7 @@ def name_problems(names: Iterable[str]) -> list[str]:
 
 
 def _inconsistencies(sites: Sequence[SiteData]) -> list[str]:
-    """What contradicts itself in a list, whatever is on disk."""
+    """Contradictions within a list, without looking at the disk."""
     problems = [] if sites else ["no sites"]
     problems += name_problems(site.name for site in sites)
     holder: dict[str, str] = {}

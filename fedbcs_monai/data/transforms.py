@@ -138,7 +138,7 @@ class Spacingd(MonaiSpacingd):  # type: ignore[misc]
     """MONAI's `Spacingd`, beside whatever else a host puts into the dictionary.
 
     For an image from NIfTI, MONAI 1.6.1 takes every key that begins with ``image_`` for its metadata and updates it, so
-    that a path under ``image_path`` is an error, and so is a key that is no text. Such keys pass by untouched here.
+    that a path under ``image_path`` is an error, and so is a key that is not text. Such keys pass by untouched here.
     """
 
     def __call__(self, data: Sample, lazy: bool | None = None) -> dict[Hashable, Any]:

@@ -12,27 +12,27 @@ from fedbcs_monai.tensors import Tensors, read_tensors, write_tensors
 class ClientStore:
     """A site's states, one file each: ``0003_0.safetensors`` is that after the first exchange of round 3.
 
-    A question may come again: the process that worked on it was killed, or the server goes back to a checkpoint. The
-    answer is the same, because it begins with the state that stood before the question, not with the newest.
+    A question may be repeated: its process was killed, or the server went back to a checkpoint. The answer is the same,
+    because it starts from the state before the question, not from the newest.
 
     Args:
         folder: of one run at one site.
-        rounds: so many rounds back a server may go.
+        rounds: how many rounds the server may go back.
     """
 
     folder: Path
     rounds: int = 1
 
     def before(self, exchange_id: ExchangeId) -> ExchangeId | None:
-        """When the newest state older than a moment was written; None if there is none."""
+        """The exchange of the newest state before a given exchange; None if there is none."""
         return max((found for found in self._exchange_ids() if found < exchange_id), default=None)
 
     def read(self, exchange_id: ExchangeId | None) -> Tensors:
-        """The state of a moment; nothing for None, which is before the first."""
+        """The state after an exchange; empty for None, which is before the first."""
         return {} if exchange_id is None else read_tensors(self._file(exchange_id))
 
     def write(self, exchange_id: ExchangeId, state: Tensors, selected: int = 0) -> None:
-        """Keep a state; forget later ones, which another run of these rounds wrote, and those nobody will ask for.
+        """Keep a state; remove later ones, which an earlier attempt at these rounds wrote, and those no longer needed.
 
         Args:
             exchange_id: after which exchange.

@@ -21,14 +21,14 @@ COUNTS = tuple(f"{part}_cases" for part in PARTS)
 """Metrics that say how many cases a site has; they and the number of samples do not change during a run."""
 
 MULTIPLE = 10
-"""So many times as large as is usual a step, a prototype or a control variate may be."""
+"""Largest accepted step, prototype or control variate, as a multiple of the usual one."""
 
 HARMLESS = {"mean": 10, "largest": 100}
 """A step may be as large in any case, as a multiple of the root mean square of the weights that were sent out: a site
 whose loss begins to pull, as a contrast does in the second round, may move hundreds of times as far as before."""
 
 MULTIPLE_CASES = 1000
-"""So many times the usual number of cases a site may have; where there are few, `FEW_CASES` are usual."""
+"""Largest accepted number of cases of a site, as a multiple of the usual number; at least `FEW_CASES`."""
 
 FEW_CASES = 10
 
@@ -40,7 +40,7 @@ class Magnitude(NamedTuple):
 
     Fields:
         value: the root mean square of its numbers, the largest of them, or how many there are.
-        harmless: up to here it is accepted whatever is usual.
+        harmless: always accepted up to here.
     """
 
     value: float
@@ -99,7 +99,7 @@ class History:
     Args:
         usual: of every magnitude the largest median of a round.
         counts: from a site to its numbers of cases, as it reported them first.
-        refused: from a site to the moment of its last answer to the method, if that was refused.
+        refused: from a site to the exchange of its last answer to the method, if that was refused.
     """
 
     usual: dict[str, float] = field(default_factory=dict)
@@ -112,9 +112,9 @@ class History:
         for name, count in _counts(update).items():
             if known.get(name, count) != count:
                 return f"it has {count:g} {name.replace('_', ' ')}, and registered with {known[name]:g}"
-        told, has = update.metrics.get("cases", 0), [known.get(name, math.inf) for name in COUNTS[:2]]
-        if told > sum(has):
-            return f"it reports {told:g} cases, and registered with {sum(has):g}"
+        reported, has = update.metrics.get("cases", 0), [known.get(name, math.inf) for name in COUNTS[:2]]
+        if reported > sum(has):
+            return f"it reports {reported:g} cases, and registered with {sum(has):g}"
         for name, (value, _) in magnitudes.items():
             if value > self._most(name, magnitudes):
                 return f"its {name} is {value:.3g}, and {self.usual[name]:.3g} is usual"
@@ -126,19 +126,19 @@ class History:
         if trained:
             self.refused.pop(update.site, None)
 
-    def learn(self, heard: Mapping[str, Mapping[str, Magnitude]]) -> list[str]:
+    def learn(self, accepted: Mapping[str, Mapping[str, Magnitude]]) -> list[str]:
         """Take in the magnitudes of all updates that were accepted in an exchange, by site.
 
         Returns:
             The sites that are far from what has only now become known to be usual, which is in the first round.
         """
-        new = {name for magnitudes in heard.values() for name in magnitudes} - self.usual.keys()
-        for name in sorted({name for magnitudes in heard.values() for name in magnitudes}):
-            median = median_low(magnitudes[name].value for magnitudes in heard.values() if name in magnitudes)
+        new = {name for magnitudes in accepted.values() for name in magnitudes} - self.usual.keys()
+        for name in sorted({name for magnitudes in accepted.values() for name in magnitudes}):
+            median = median_low(magnitudes[name].value for magnitudes in accepted.values() if name in magnitudes)
             self.usual[name] = max(self.usual.get(name, 0.0), median)
         return sorted(
             site
-            for site, magnitudes in heard.items()
+            for site, magnitudes in accepted.items()
             if any(size.value > self._most(name, magnitudes) for name, size in magnitudes.items() if name in new)
         )
 
@@ -168,5 +168,5 @@ class History:
 
 
 def _counts(update: Update) -> dict[str, float]:
-    told = {name: float(update.metrics[name]) for name in COUNTS if name in update.metrics}
-    return {"cases": float(update.cases), **told}
+    reported = {name: float(update.metrics[name]) for name in COUNTS if name in update.metrics}
+    return {"cases": float(update.cases), **reported}

@@ -23,7 +23,7 @@ def peak_bytes() -> int | None:
 
 
 def process_bytes(key: str, process: int | str = "self") -> int | None:
-    """What Linux says of a process's memory: ``VmRSS`` now, ``VmHWM`` at most; None elsewhere."""
+    """Linux's numbers of a process's memory: ``VmRSS`` now, ``VmHWM`` at most; None elsewhere."""
     # Not `ru_maxrss`: on Linux a new process inherits that from the one that started it.
     status = Path(f"/proc/{process}/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.is_file() else []
@@ -53,7 +53,7 @@ def give_back_freed_memory() -> None:
 
 
 def collect_garbage() -> None:
-    """Free what lies in cycles of references, and give the heap's free pages back, where there is glibc."""
+    """Collect reference cycles, and return free heap pages to the system where glibc allows."""
     gc.collect()
     if library := _glibc():
         library.malloc_trim(0)

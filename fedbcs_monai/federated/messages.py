@@ -24,7 +24,7 @@ class Broadcast:
         shared: the method's own payload, named by paths (``decoder/1`` is class 1 of the decoder half).
         task: what the site shall do: ``train``, ``evaluate``, or a function that a method names.
         exchange: the number of earlier questions of this round to the method.
-        refused: from a site to the moment of its last answer to the method, if the server refused it; the site then
+        refused: from a site to the exchange of its last answer to the method, if the server refused it; the site then
             continues from its state before.
         selected: the round whose model is the best so far; 0: none is.
     """
@@ -39,7 +39,7 @@ class Broadcast:
 
     @property
     def exchange_id(self) -> ExchangeId:
-        """When it is asked."""
+        """Its round and exchange."""
         return ExchangeId(self.round, self.exchange)
 
 
@@ -64,7 +64,7 @@ class Update:
 
 @dataclass(frozen=True)
 class State:
-    """The server between two rounds: after ``round`` rounds. A server's checkpoint is this and no more."""
+    """The server's state after ``round`` rounds; all that its checkpoint holds."""
 
     round: int
     weights: Tensors
@@ -76,7 +76,7 @@ class Unreadable:
     """An answer that could not be read.
 
     Args:
-        site: whose it is, as far as is known.
+        site: its site, if known.
         reason: what is wrong.
     """
 
@@ -85,11 +85,11 @@ class Unreadable:
 
 
 class RefusedError(Exception):
-    """What speaks against an answer while it is read, in words that are fit to be printed."""
+    """Why an answer is refused while it is read, as printable text."""
 
 
 def read_or_refuse(site: str, read: Callable[[], Update]) -> Update | Unreadable:
-    """An update as it is read; whatever goes wrong over that is the sender's fault and nobody else's."""
+    """Read an update lazily; an error while reading counts as the sender's."""
     try:
         return read()
     except RefusedError as error:
@@ -99,7 +99,7 @@ def read_or_refuse(site: str, read: Callable[[], Update]) -> Update | Unreadable
 
 
 Carry = Callable[[Broadcast], Iterable[Update | Unreadable]]
-"""Carry a broadcast to the sites and bring back what they answer, whatever it is, sorted by site name."""
+"""Send a broadcast to the sites and return their raw answers, sorted by site name."""
 
 Ask = Callable[[Broadcast], Iterable[Update]]
-"""Carry a broadcast to the sites and bring their updates back one by one, sorted by site name."""
+"""Send a broadcast to the sites and yield their updates one by one, sorted by site name."""

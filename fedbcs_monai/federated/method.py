@@ -84,7 +84,7 @@ class ClientContext:
         return self.epoch == self.epochs - 1
 
     def features(self, batch: Batch) -> Features:
-        """What the network makes of a batch."""
+        """The network's features of a batch."""
         with self.autocast():
             return self.network.features(batch["image"])
 
@@ -100,18 +100,18 @@ class ClientContext:
         return self.record("segmentation", self.criterion(logits.float(), batch["label"]))
 
     def record(self, term: str, value: Tensor) -> Tensor:
-        """Add to the sum of a loss term, and hand the value back."""
+        """Add to the sum of a loss term, and return the value."""
         self.terms[term] = self.terms.get(term, torch.zeros((), device=value.device)) + value.detach().float()
         return value
 
     def here(self, tensors: Tensors) -> dict[str, Tensor]:
-        """Tensors that were received or kept, on the network's device."""
+        """Received or kept tensors, on the network's device."""
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
 class Method:
-    """What happens at a site and what happens at the server; the defaults are federated averaging.
+    """Client and server steps of a federated method; the defaults are federated averaging.
 
     Args:
         weighting: a site's weight in the mean: its ``cases`` (the default), or ``equal`` weights.
@@ -181,7 +181,7 @@ class Method:
         return set()
 
     def payload(self, network: Segmenter) -> dict[str, TensorSpec]:
-        """All that a site may send besides the weights, by name: a server accepts nothing else."""
+        """Everything a site may send besides the weights, by name; the server accepts nothing else."""
         return {}
 
     # At the server.
@@ -191,7 +191,7 @@ class Method:
         return self.aggregate(state, ask(Broadcast(state.round + 1, state.weights, state.shared)))
 
     def aggregate(self, state: State, updates: Iterable[Update]) -> State:
-        """One network of the sites' by the rule ``aggregation``, and `aggregate_payload` of the rest.
+        """Aggregate the weights by the rule ``aggregation``, and the rest by `aggregate_payload`.
 
         For the mean, updates are taken one at a time and their weights are let go at once, so that memory does not
         grow with the number of sites; every other rule holds all of them.
@@ -222,7 +222,7 @@ def class_vectors(network: Segmenter, where: str, *rows: int) -> dict[str, Tenso
 
 
 def choose(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices."""
+    """Refuse a value that is not among the choices."""
     if value not in choices:
         raise UserError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
 

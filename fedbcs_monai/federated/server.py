@@ -26,21 +26,21 @@ class Aggregator:
     Args:
         method: what to ask and how to aggregate.
         state: where to begin; a saved state resumes.
-        heard: called with every update that comes in, for progress and logs; its metrics hold the `traffic` too.
+        on_update: called with every received update, for progress and logs; its metrics include the `traffic`.
         refused: called with a site and the reason when its update is not accepted; the round continues with the others.
         repeated: called with the round that is asked for again, because in a first round nobody knows what is usual
             before all have answered, and then a site was far from it.
         private: weights that sites keep to themselves.
         payload: what sites may send besides the weights, of `Method.payload`.
         buffers: weights that are not trained.
-        least: once an update was refused, so many others must be accepted.
-        sites: who may answer; None: whoever the platform lets.
+        least: minimum number of accepted updates once one was refused.
+        sites: who may answer; None: everyone the platform admits.
         history: of the updates so far.
     """
 
     method: Method
     state: State
-    heard: Callable[[Broadcast, Update], None] = lambda broadcast, update: None
+    on_update: Callable[[Broadcast, Update], None] = lambda broadcast, update: None
     refused: Callable[[Broadcast, str, str], None] = lambda broadcast, site, reason: None
     repeated: Callable[[int, Sequence[str]], None] = lambda round, sites: None
     private: Set[str] = frozenset()
@@ -74,49 +74,49 @@ class Aggregator:
         return list(self._accepted(broadcast, ask(broadcast)))
 
     def rejection_reason(self, broadcast: Broadcast, update: Update) -> str | None:
-        """Why an update cannot be accepted; None if nothing speaks against it."""
+        """Why an update is refused; None if it is accepted."""
         return self._examined(broadcast, update).rejection_reason
 
     def _listening(self, ask: Carry, numbers: Iterator[int], broadcast: Broadcast) -> Iterator[Update]:
         broadcast = replace(broadcast, exchange=next(numbers), refused=dict(self.history.refused))
         for update in self._accepted(broadcast, ask(broadcast)):
-            self.heard(broadcast, replace(update, metrics={**update.metrics, **traffic(broadcast, update)}))
+            self.on_update(broadcast, replace(update, metrics={**update.metrics, **traffic(broadcast, update)}))
             yield update
 
     def _accepted(self, broadcast: Broadcast, answers: Iterable[Update | Unreadable]) -> Iterator[Update]:
-        """The updates that nothing speaks against, the first of each site.
+        """The accepted updates, the first of each site.
 
         Raises:
             UserError: they are too few.
-            _Unlike: what is usual has only now become known, and an update that was handed on is far from it.
+            _Unlike: what is usual became known only now, and an accepted update is far from it.
         """
         trained = broadcast.task not in NUMBERS
-        heard: dict[str, Mapping[str, Magnitude]] = {}
+        accepted: dict[str, Mapping[str, Magnitude]] = {}
         reasons = []
         for answer in answers:
             found = self._examined(broadcast, answer)
-            if isinstance(answer, Update) and found.rejection_reason is None and answer.site not in heard:
-                heard[answer.site] = found.magnitudes
+            if isinstance(answer, Update) and found.rejection_reason is None and answer.site not in accepted:
+                accepted[answer.site] = found.magnitudes
                 self.history.accept(broadcast, answer, trained)
                 yield answer
                 continue
             reason, site = found.rejection_reason or "it has answered already", _site_of(answer)
-            if trained and site not in heard and is_site_name(site):
+            if trained and site not in accepted and is_site_name(site):
                 self.history.refused[site] = broadcast.exchange_id
             reasons.append(f"{site} ({reason})")
             self.refused(broadcast, site, reason)
-        if reasons and len(heard) < self.least:
+        if reasons and len(accepted) < self.least:
             raise UserError(
-                f"round {broadcast.round}, {broadcast.task}: {len(heard)} updates are accepted, {self.least} must be; "
-                f"refused: {', '.join(reasons)}"
+                f"round {broadcast.round}, {broadcast.task}: {len(accepted)} updates are accepted, "
+                f"{self.least} must be; refused: {', '.join(reasons)}"
             )
-        if trained and (unlike := self.history.learn(heard)):
-            self.history.refused |= dict.fromkeys(heard, broadcast.exchange_id)  # all go back, and answer again
+        if trained and (unlike := self.history.learn(accepted)):
+            self.history.refused |= dict.fromkeys(accepted, broadcast.exchange_id)  # all go back, and answer again
             raise _Unlike(*unlike)
 
     def _examined(self, broadcast: Broadcast, answer: Update | Unreadable) -> Finding:
         if not isinstance(answer, Update):
-            return Finding(answer.reason if isinstance(answer, Unreadable) else "its answer is no update", {})
+            return Finding(answer.reason if isinstance(answer, Unreadable) else "its answer is not an update", {})
         found = examined(broadcast, answer, self.private, self.payload, self.buffers)
         if found.rejection_reason is not None:
             return found

@@ -23,8 +23,8 @@ SCORES = CaseScore._fields[1:]
 class ClientSession:
     """One site of a federation: answers every `Broadcast` with an `Update`, and goes back where the server does.
 
-    A driver only carries the two. An answer begins with the state that stood before its question, so a question that
-    comes again has the same answer if there is a store, and one that fails or is aborted leaves nothing behind.
+    A backend only carries the two. An answer starts from the state before its question. So with a store, a repeated
+    question has the same answer, and one that fails or is aborted leaves nothing behind.
 
     Args:
         method: what runs.
@@ -46,7 +46,7 @@ class ClientSession:
     _answered: ExchangeId | None = field(default=None, init=False, repr=False)
 
     def answer(self, broadcast: Broadcast) -> Update:
-        """Do what a broadcast asks for: one of `NUMBERS`, or the method's function of that name.
+        """Carry out a broadcast's task: one of `NUMBERS`, or the method's function of that name.
 
         ``test`` asks for the mean scores of the test cases, ``describe`` only for the number of cases in each part,
         which the answer to both holds; the others are those of `Site.answer`.
@@ -63,7 +63,7 @@ class ClientSession:
         return self._trained(broadcast)
 
     def go_back(self, refused: Mapping[str, ExchangeId]) -> None:
-        """If the server refused the last answer, be as the site was before it; else what was wrong would stay."""
+        """If the server refused the last answer, restore the site's state before it."""
         exchange_id = refused.get(self.site.name)
         if exchange_id is not None and exchange_id == self._answered:
             self.restore(self._before)
@@ -75,12 +75,12 @@ class ClientSession:
         return self.site.state()
 
     def restore(self, state: Tensors) -> None:
-        """Take up where `state` was taken."""
+        """Restore what `state` returned."""
         self.site.restore(state)
         self._before, self._answered = {}, None
 
     def _load_before(self, exchange_id: ExchangeId) -> None:
-        """With a store, be as the site was before a moment."""
+        """With a store, restore the site's state before an exchange."""
         if self.store and (wanted := self.store.before(exchange_id)) != self._loaded:
             self.restore(self.store.read(wanted))
             self._loaded = wanted

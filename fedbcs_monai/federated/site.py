@@ -21,7 +21,7 @@ from fedbcs_monai.tensors import Tensors, detached, prefixed, under
 
 
 class Aborted(RuntimeError):
-    """A training was called off."""
+    """A training was aborted."""
 
 
 def seed_of(*parts: object) -> int:
@@ -82,7 +82,7 @@ class Site:
     _aborted: bool = field(default=False, init=False, repr=False)
 
     def answer(self, method: Method, received: Broadcast) -> Update:
-        """Do what the broadcast asks for: ``evaluate``, one of `QUESTIONS`, or the method's function of that name.
+        """Carry out the broadcast's task: ``evaluate``, one of `QUESTIONS`, or the method's function of that name.
 
         Raises:
             Aborted: a training was called off.
@@ -137,13 +137,13 @@ class Site:
         return {name: tensor for kind, tensors in kept.items() for name, tensor in prefixed(kind, tensors).items()}
 
     def restore(self, state: Tensors) -> None:
-        """Take up where `state` was taken."""
+        """Restore what `state` returned."""
         self.memory = under("memory", state)
         self.private = under("private", state)
         self.moments = under("moments", state)
 
     def abort(self) -> None:
-        """End a training that is under way after its present step, with `Aborted`."""
+        """End a running training after its present step, with `Aborted`."""
         self._aborted = True
 
     @contextmanager

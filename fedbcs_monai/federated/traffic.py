@@ -20,7 +20,7 @@ def traffic(broadcast: Broadcast, update: Update) -> dict[str, float]:
 
 
 def size_bytes(tensors: Tensors) -> int:
-    """Bytes of the values of named tensors; names and whatever a transport wraps around them are not counted."""
+    """Bytes of the values of named tensors; names and transport overhead are not counted."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 

@@ -32,7 +32,7 @@ def load_job(path: Path, here: Mapping[str, Any], allow: Iterable[str] = ()) -> 
 
     Args:
         path: of the file in the job.
-        here: what the party itself says of the run.
+        here: the party's own settings of the run.
         allow: components, or packages of them, that this party lets jobs use besides those of the allow-list.
 
     Raises:
@@ -48,7 +48,7 @@ def job_trust(allow: Iterable[str]) -> Trust:
 
 
 def check_job(path: Path) -> None:
-    """Refuse a job's file that is no resolved configuration, or says where a party's data and results lie.
+    """Refuse a job's file that is not a resolved configuration, or says where a party's data and results lie.
 
     Raises:
         UserError: which key.
@@ -57,7 +57,7 @@ def check_job(path: Path) -> None:
     check_resolved(content, path)
     for key in renamed(content, path.name, warn=False):
         if key not in keys_that("travels"):
-            raise UserError(f"{path.name}: a job has no say about {key!r}; export it again with `fedbcs flare export`")
+            raise UserError(f"{path.name}: a job may not set {key!r}; export it again with `fedbcs flare export`")
 
 
 def check_resolved(content: Mapping[str, Any], path: Path) -> None:

@@ -161,7 +161,7 @@ def _check_shared(
     if broadcast.task == "test":
         return _check_scores(update)
     if broadcast.task in QUESTIONS:
-        return _check_told(update)
+        return _check_reported(update)
     if broadcast.task in NUMBERS:
         return _check(not update.shared, f"it shares {len(update.shared)} tensors that nobody asked for")
     _check_payload(update.shared, payload)
@@ -185,10 +185,10 @@ def _check_scores(update: Update) -> None:
         most = math.inf if name.endswith("_mm") else 1
         _check(bool(((column >= 0) & (column <= most)).all()), f"its scores {name} are not in [0, {most}]")
         count = update.metrics.get("test_cases", len(column))
-        _check(len(column) == count, f"it has scores of {len(column)} test cases, and says that it has {count}")
+        _check(len(column) == count, f"it has scores of {len(column)} test cases, and reports {count}")
 
 
-def _check_told(update: Update) -> None:
+def _check_reported(update: Update) -> None:
     """A covariance is as large as its mean is long, symmetric, and of no direction negative."""
     _check_payload(update.shared, TOLD)
     for name, tensor in update.shared.items():
@@ -218,7 +218,7 @@ def _check_payload(shared: Tensors, payload: Mapping[str, TensorSpec]) -> None:
 
 
 def group_of(name: str) -> str:
-    """With which other shared tensors one is compared: by the first part of its path that is no number of a class.
+    """With which other shared tensors one is compared: by the first part of its path that is not a number of a class.
 
     >>> [group_of(name) for name in ("encoder/1", "control/w.bias", "1", "1/head.bias")]
     ['encoder', 'control', '', '']

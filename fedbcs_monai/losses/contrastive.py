@@ -75,7 +75,7 @@ def pairwise_info_nce(similarity: Tensor, positive: Tensor, negative: Tensor, te
 
     Args:
         similarity: (N, P).
-        positive: which pairs are of one class, boolean (N, P); an anchor is no positive of itself.
+        positive: which pairs are of one class, boolean (N, P); an anchor is not a positive of itself.
         negative: which pairs are of two classes, boolean (N, P).
         temperature: > 0.
 

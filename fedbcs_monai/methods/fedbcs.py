@@ -48,7 +48,7 @@ class FedBCS(Method):
         warmup: rounds before the prototype loss begins.
         anchors: pixels that are aligned: of ``all`` classes (eq. 15), or of the ``foreground`` (authors' code), which
             draws doubtful pixels to the foreground and costs validation Dice where that is sparse (docs/study.md).
-        anchors_per_class: at most so many random pixels per class and batch; 0: all of them (paper and authors).
+        anchors_per_class: maximum number of random pixels per class and batch; 0: all of them (paper and authors).
         clamp: cut the contrast as the authors' code does, which kills its gradient at small tau.
         consistency: ``mean`` over the D dimensions (authors' code) or ``sum`` (eq. 16).
         streams: ``mean`` of encoder and decoder (authors' code) or ``sum`` (eq. 16).

@@ -58,7 +58,7 @@ class FedContrast(Method):
         window: side of a window in pixels of the map.
         fraction: share of a window that must be of one class, in (0.5, 1]. Objects smaller than a window have only
             the mean.
-        windows_per_class: at most so many random windows per class and batch; 0: all of them.
+        windows_per_class: maximum number of random windows per class and batch; 0: all of them.
         average: of the local prototypes: within each class and then over ``classes``, or over all ``anchors``.
         background: vectors of the background that a site sends at most, >= 1.
         foreground: vectors of each other class that a site sends at most, >= 1, one of them the mean.

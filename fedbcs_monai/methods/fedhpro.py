@@ -74,7 +74,7 @@ class FedHPro(Method):
         rate: of the gradient descent, > 0 (authors' code: 0.1).
         steps: of the gradient descent per round, >= 0 (authors' code: 30).
         anchor: what is pulled: random pixels (``pixel``) or the mean of each class in each image (``image_class``).
-        anchors_per_class: at most so many random pixels per class and batch; 0: all of them.
+        anchors_per_class: maximum number of random pixels per class and batch; 0: all of them.
         average: of the anchors: within each class and then over ``classes``, or over all ``anchors`` (authors).
     """
 
@@ -129,7 +129,7 @@ class FedHPro(Method):
         client.scratch["margin"] = self.margin_of(own.means(), len(own.counts))
 
     def at_head(self, client: ClientContext, batch: Batch) -> HeadPass:
-        """What the last layer reads and makes of a batch."""
+        """The input and output of the last layer for a batch."""
         with client.autocast():
             return through_head(client.network, batch["image"])
 

@@ -46,7 +46,7 @@ class FedPLVM(Prototypical):
     Args:
         alpha: power of the cosine, in (0, 1]; 1 is the plain contrast (authors: 0.25).
         tau: temperature of the contrast, > 0 (authors: 0.07).
-        pixels_per_class: at most so many random pixels of a class and batch are clustered, in quadratic time; 0: all.
+        pixels_per_class: maximum number of random pixels per class and batch to cluster, in quadratic time; 0: all.
 
     The other arguments are those of `Prototypical`.
     """

@@ -35,7 +35,7 @@ class Prototypical(Method, ABC):
         weight: of the alignment, >= 0; 0 is FedAvg, and nothing but networks is sent.
         feature_layer: features that are compared: the ``bottleneck``, or the ``penultimate`` map before the last layer.
         anchor: what is aligned: random pixels (``pixel``) or the mean of each class in each image (``image_class``).
-        anchors_per_class: at most so many random pixels per class and batch; 0: all of them.
+        anchors_per_class: maximum number of random pixels per class and batch; 0: all of them.
         average: of the anchors: within each class and then over ``classes``, or over all ``anchors`` (authors).
         prototype_pass: prototypes from the training passes of the last epoch, ``running``, or from a ``fresh`` pass
             with the trained network.

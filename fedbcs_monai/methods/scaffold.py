@@ -18,7 +18,7 @@ class SCAFFOLD(Method):
 
     A site's c_i is the mean of its gradients over the steps of its last round, the server's c their mean over sites.
     For plain SGD without weight decay c_i is option II of eq. 4, ``c_i - c + (x - y_i) / (K lr)``. That formula
-    overrates the gradient by up to 1 / (1 - momentum) with momentum, and with Adam it is no gradient at all; the mean
+    overrates the gradient by up to 1 / (1 - momentum) with momentum; with Adam it is not a gradient at all; the mean
     stays one, and is corrected before the optimizer makes its step of it. The paper's analysis covers plain SGD.
 
     In the first round nothing is corrected. Control variates double what is sent, both ways. The server's step is 1,

@@ -49,7 +49,7 @@ class Segmentation:
         return torch.as_tensor(np.asarray(self.predicted(network, case)[0])).to(torch.uint8)
 
     def predicted(self, network: nn.Module, case: Mapping[str, Any]) -> Tensor:
-        """What the postprocessing makes of a case's logits, channels first, on the device where its image is."""
+        """The postprocessed logits of a case, channels first, on the device of its image."""
         image = case["image"]
         logits = self.inferer(image[None].to(self.device), network)[0].float().to(image.device)
         pred = MetaTensor(logits, meta=image.meta, applied_operations=image.applied_operations)

@@ -59,7 +59,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How far one method lies above another: over repeated runs, and over test cases with the runs as they are.
+    """How much one method scores above another: over repeated runs, and over test cases with the runs as they are.
 
     `sd` is the standard deviation over `repeats` runs that both have, NaN with fewer than two; `low` and `high` are the
     ends of the interval over test cases alone, NaN where there is none.
@@ -136,7 +136,7 @@ def paired_bootstrap(
     unseen: Collection[str] = (),
     level: float = 0.95,
 ) -> Interval:
-    """How far the AVG of `a` lies above that of `b`, with the percentile interval of a paired bootstrap.
+    """How much the AVG of `a` exceeds that of `b`, with the percentile interval of a paired bootstrap.
 
     Cases are drawn with replacement within each site, the same ones for `a` and `b`; cases that either lacks are left
     out. The interval covers what another choice of test cases could have given, not another training. Where a site has

@@ -173,7 +173,7 @@ def _padded(image: Tensor, multiple: int, least: list[int]) -> Tensor:
 
 
 def cut(maps: Tensor, size: list[int]) -> Tensor:
-    """The beginning of every spatial axis, (B, C, *size); the whole map as it is."""
+    """The first ``size`` elements of every spatial axis, (B, C, *size)."""
     for axis, side in enumerate(size):
         if maps.shape[axis + 2] > side:
             maps = maps.narrow(axis + 2, 0, side)

@@ -108,36 +108,38 @@ def _from_others(style: Tensor, mean: Tensor, count: int, covariance: Tensor, fr
 
 
 def complete(question: str, answers: Mapping[str, StyleAnswer]) -> dict[str, StyleAnswer]:
-    """The answers that say all that was asked, and of vectors those as long as most sites'."""
+    """The complete answers, with vectors as long as those of most sites."""
     tensors, numbers = (
         ({"mean", "covariance"}, {"cases"}) if question == STYLES else (set(), {"cases", "usual", "usual_variance"})
     )
     found = {
-        site: told
-        for site, told in answers.items()
-        if told.tensors.keys() == tensors
-        and numbers <= told.numbers.keys()
-        and all(math.isfinite(told.numbers[name]) for name in numbers)
-        and told.numbers["cases"] >= MIN_CASES
+        site: answer
+        for site, answer in answers.items()
+        if answer.tensors.keys() == tensors
+        and numbers <= answer.numbers.keys()
+        and all(math.isfinite(answer.numbers[name]) for name in numbers)
+        and answer.numbers["cases"] >= MIN_CASES
     }
-    sizes = [len(told.tensors["mean"]) for told in found.values() if told.tensors]
-    return {s: told for s, told in found.items() if all(set(t.shape) == {mode(sizes)} for t in told.tensors.values())}
+    sizes = [len(answer.tensors["mean"]) for answer in found.values() if answer.tensors]
+    return {
+        s: answer for s, answer in found.items() if all(set(t.shape) == {mode(sizes)} for t in answer.tensors.values())
+    }
 
 
-def pooled(variances: Mapping[str, Tensor], told: Mapping[str, StyleAnswer]) -> Tensor:
-    """The sites' variances or covariances to one, weighted by their degrees of freedom."""
-    weighted = torch.stack([(told[site].numbers["cases"] - 1) * variance for site, variance in variances.items()])
-    return weighted.sum(0) / freedom(told)
+def pooled(variances: Mapping[str, Tensor], answers: Mapping[str, StyleAnswer]) -> Tensor:
+    """Pool the sites' variances or covariances, weighted by their degrees of freedom."""
+    weighted = torch.stack([(answers[site].numbers["cases"] - 1) * variance for site, variance in variances.items()])
+    return weighted.sum(0) / freedom(answers)
 
 
-def freedom(told: Mapping[str, StyleAnswer]) -> float:
-    """The degrees of freedom of what is pooled: as many as there are cases, less one per site."""
-    return sum(of_site.numbers["cases"] - 1 for of_site in told.values())
+def freedom(answers: Mapping[str, StyleAnswer]) -> float:
+    """The degrees of freedom of the pooled variance: the number of cases minus the number of sites."""
+    return sum(of_site.numbers["cases"] - 1 for of_site in answers.values())
 
 
 def within(first: Mapping[str, StyleAnswer]) -> dict[str, Tensor]:
-    """What is sent with the second question: the ``covariance`` within sites, (D, D), and its ``freedom``."""
-    covariance = pooled({site: told.tensors["covariance"] for site, told in first.items()}, first)
+    """The tensors sent with the second question: the ``covariance`` within sites, (D, D), and its ``freedom``."""
+    covariance = pooled({site: answer.tensors["covariance"] for site, answer in first.items()}, first)
     return {"covariance": covariance, "freedom": torch.tensor(freedom(first))}
 
 
@@ -147,8 +149,8 @@ def site_styles(
     """The sites that have answered both questions.
 
     Args:
-        first: what sites told of their cases.
-        second: what they told of the distances between these.
+        first: the sites' answers about their cases.
+        second: their answers about the distances between these.
         alone: whether nothing is pooled, because every site sees its cases with a network of its own.
     """
     sites = sorted(first.keys() & second.keys())

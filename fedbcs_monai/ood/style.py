@@ -49,12 +49,12 @@ def style_of(network: Segmenter) -> Iterator[Style]:
     """
     style = Style()
 
-    def heard(name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
+    def record(name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
         style.add(name, output)
 
     with ExitStack() as hooks:
         shallow = [level.name for level in network.encoder_levels[:LEVELS]]
         heard_of = {"image": network.harmonize} | {name: network.backbone.get_submodule(name) for name in shallow}
         for name, module in heard_of.items():
-            hooks.enter_context(module.register_forward_hook(partial(heard, name)))
+            hooks.enter_context(module.register_forward_hook(partial(record, name)))
         yield style

@@ -16,7 +16,7 @@ _MODALITIES = {**{code: code for code in ("CT", "MR", "NM", "PT", "US")}, "MRI":
 
 
 class IntendedInput(NamedTuple):
-    """Of images: DICOM's modality, and the plane of the slices; empty where nothing is said."""
+    """Of images: DICOM's modality, and the plane of the slices; empty where unknown."""
 
     modality: str = ""
     plane: str = ""

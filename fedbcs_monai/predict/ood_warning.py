@@ -11,7 +11,7 @@ from fedbcs_monai.predict.model import Model
 
 @contextmanager
 def listening(models: Sequence[Model]) -> Iterator[Callable[[], dict[str, float]]]:
-    """Listen to models at work on an image, for as long as the context lasts.
+    """Record the styles that models see of an image while the context lasts.
 
     Yields:
         A function to call once they are done. It returns the distance of the image to every site in standard

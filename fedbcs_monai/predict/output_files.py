@@ -84,5 +84,5 @@ def fitting(name: str) -> str:
 
 
 def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a file's name ends with one of the suffixes, in whatever case."""
+    """Whether a file's name ends with one of the suffixes, in upper or lower case."""
     return path.name.lower().endswith(suffixes)

@@ -59,7 +59,7 @@ class OutputFiles(NamedTuple):
         return {**masks, **{what: path for what, path in more.items() if path is not None}}
 
     def older(self) -> list[Path]:
-        """What is there of this study: these files, and those that its statistics name."""
+        """The existing files of this study: these files, and those that its statistics name."""
         names = statistics_of(self.statistics).get("files", {}).values()
         folder = self.statistics.parent
         return [path for path in {*self.files.values(), *(folder / Path(name).name for name in names)} if path.exists()]
@@ -71,7 +71,7 @@ class OutputFiles(NamedTuple):
 
 
 def statistics_of(path: Path) -> dict[str, Any]:
-    """What a file of statistics says; empty where there is none that we have written."""
+    """The content of a statistics file; empty unless we wrote one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -158,20 +158,20 @@ def write_outputs(study: Study, outputs: OutputFiles, predictor: Predictor, part
     missing = {**missing, **_write_each(wanted, more, part)}
     where = {"shape": list(prediction.source.shape), "spacing_mm": prediction.spacing_mm}
     warnings = [*prediction.warnings, *dict.fromkeys(notes)]
-    return {**where, **prediction.statistics, **_told(warnings, missing)}
+    return {**where, **prediction.statistics, **_with_missing(warnings, missing)}
 
 
 def write_large_image(
     study: Study, outputs: OutputFiles, predictor: Predictor, part: Part, progress: Callable[[float], None]
 ) -> dict[str, Any]:
-    """The same of a picture too large for memory; `progress` hears which fraction is done."""
+    """The same of a picture too large for memory; `progress` receives the fraction that is done."""
     segment = import_module("fedbcs_monai.predict.large_image.segment").segment_large_image
     likely = None if outputs.probability is None else part(outputs.probability)
     region = segment(predictor, study.path, part(outputs.masks["own"]), likely, progress)
     wanted = {} if outputs.picture is None else {"picture": outputs.picture}
     missing = _write_each(wanted, {"picture": lambda: png(overlay(region.overview, region.mask))}, part)
     where = {"shape": list(region.shape), "spacing_mm": None}
-    return {**where, **region.statistics, **_told(region.warnings, missing)}
+    return {**where, **region.statistics, **_with_missing(region.warnings, missing)}
 
 
 def _write_each(wanted: Mapping[str, Path], makers: Mapping[str, Callable[[], bytes]], part: Part) -> dict[str, str]:
@@ -189,7 +189,7 @@ def _write_each(wanted: Mapping[str, Path], makers: Mapping[str, Callable[[], by
     return missing
 
 
-def _told(warnings: list[str], missing: Mapping[str, str]) -> dict[str, Any]:
+def _with_missing(warnings: list[str], missing: Mapping[str, str]) -> dict[str, Any]:
     said = [f"{what} was not written: {why}" for what, why in missing.items()]
     return {"warnings": [*warnings, *said], **({"missing": dict(missing)} if missing else {})}
 

@@ -18,7 +18,7 @@ from fedbcs_monai.predict.mask_statistics import mask_statistics, warnings
 from fedbcs_monai.predict.model import Model, load_model
 from fedbcs_monai.predict.ood_warning import listening, statistics_of, warnings_of_distance
 from fedbcs_monai.predict.source import Source
-from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.predict.studies import AcceptedImages, find_studies
 from fedbcs_monai.settings import name_of
 from fedbcs_monai.version import __version__
 
@@ -26,13 +26,13 @@ _PACKAGES = ("monai", "torch", "numpy", "nibabel", "itk", "pillow", "pydicom", "
 
 
 class Prediction(NamedTuple):
-    """What a model says of an image.
+    """The result of a model for an image.
 
     Fields:
         mask: class numbers on the image's own grid, (X, Y, Z) or (H, W).
         affine: of that grid, from voxels to RAS in mm; None for pictures.
         statistics: of `mask_statistics`, and where the sites are known, how far from them the image lies.
-        warnings: what should make a reader look twice.
+        warnings: what a reader should check.
         probability: that a voxel is not background, float32, on the same grid.
         source: the image.
     """
@@ -82,9 +82,11 @@ class Predictor:
         first = self.models[0]
         for path, other in zip(paths, self.models, strict=True):
             if (other.pictures, len(other.classes)) != (first.pictures, len(first.classes)):
-                raise UserError(f"{path}: segments other images or classes than {paths[0]}; they are no ensemble")
+                raise UserError(
+                    f"{path}: segments other images or classes than {paths[0]}; models of one ensemble segment the same"
+                )
         self.intended_input = intended_input_of(first.trained)
-        self.wanted = Wanted(first.pictures, self.intended_input)
+        self.accepted = AcceptedImages(first.pictures, self.intended_input)
         self.structures = first.classes[1:]
 
     def __call__(self, path: str | Path, series: str = "") -> Prediction:
@@ -97,7 +99,7 @@ class Predictor:
         Raises:
             UserError: it is not sound, not of the kind that the model reads, or more than one.
         """
-        studies = find_studies([path], self.wanted, [series] if series else []).studies
+        studies = find_studies([path], self.accepted, [series] if series else []).studies
         if len(studies) > 1:
             raise UserError(f"{path}: holds {len(studies)} images; name one, or use `predict`")
         return self.segment(studies[0].read())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Source(NamedTuple):
-    """An image as it lies in its file or series.
+    """An image as stored in its file or series.
 
     Fields:
         path: as it was given.
@@ -30,7 +30,7 @@ class Source(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the grid that a mask lies on: (X, Y, Z) or (H, W)."""
+        """Shape of the grid of a mask: (X, Y, Z) or (H, W)."""
         return self.array.shape[: 2 if self.affine is None else 3]
 
     @property

@@ -23,7 +23,7 @@ _OUTPUTS = ("_mask", "_probability", "_overlay", "_preview", "_seg", "_rtstruct"
 _COLUMNS = ("image", "name", "series")
 
 
-class Wanted(NamedTuple):
+class AcceptedImages(NamedTuple):
     """What a model segments: pictures or volumes, and what it states of them."""
 
     pictures: bool
@@ -130,7 +130,7 @@ def requested(inputs: Sequence[str | Path], series: Sequence[str] = ()) -> list[
     return [request for one in inputs for request in _requests(str(one), tuple(series))]
 
 
-def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[str] = ()) -> Found:
+def find_studies(inputs: Sequence[str | Path], accepted: AcceptedImages, series: Sequence[str] = ()) -> Found:
     """What the inputs name.
 
     An input is an image; a folder with images directly in it; a DICOM file or a folder or tree of them; a pattern with
@@ -139,7 +139,7 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
 
     Args:
         inputs: at least one.
-        wanted: what the model segments.
+        accepted: what the model segments.
         series: which DICOM series are meant, as `fedbcs_monai.predict.dicom.series.choose` has it.
 
     Raises:
@@ -153,7 +153,7 @@ def find_studies(inputs: Sequence[str | Path], wanted: Wanted, series: Sequence[
     failed: dict[Path, str] = {}
     for request in requests:
         try:
-            found, others, ours = _readable(request, wanted)
+            found, others, ours = _readable(request, accepted)
         except UserError as error:
             if len(requests) == 1:
                 raise
@@ -201,9 +201,9 @@ def _table(path: Path, series: tuple[str, ...]) -> list[Request]:
     return found
 
 
-def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], list[str]]:
+def _readable(request: Request, accepted: AcceptedImages) -> tuple[list[Study], list[str], list[str]]:
     try:
-        return _studies(request, wanted)
+        return _studies(request, accepted)
     except UserError:
         raise
     except OSError as error:
@@ -212,24 +212,24 @@ def _readable(request: Request, wanted: Wanted) -> tuple[list[Study], list[str],
         raise UserError(f"{request.path}: {discreet_reason(error)}") from None
 
 
-def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], list[str]]:
+def _studies(request: Request, accepted: AcceptedImages) -> tuple[list[Study], list[str], list[str]]:
     """The studies of one request, the names of other images beside them, and of what earlier calls have written."""
     path = request.path
     if path.is_file():
-        if ends_with(path, wanted.suffixes):
+        if ends_with(path, accepted.suffixes):
             return [Study(request.name or stem(path), _of_pair(path))], [], []
-        if not wanted.pictures and is_dicom(path):
-            return _series(request, [path], [], wanted), [], []
-        raise UserError(f"{path}: {wanted}; give it one, or choose a model for this image")
+        if not accepted.pictures and is_dicom(path):
+            return _series(request, [path], [], accepted), [], []
+        raise UserError(f"{path}: {accepted}; give it one, or choose a model for this image")
     if not path.is_dir():
         raise UserError(f"{path}: there is no such file or folder")
     there = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
     earlier = _earlier(path, there)
     files = [file for file in there if file not in earlier]
-    images = [file for file in files if ends_with(file, wanted.suffixes) and _of_pair(file) == file]
-    below = [] if wanted.pictures else [file for file in files_below(path) if file not in earlier]
+    images = [file for file in files if ends_with(file, accepted.suffixes) and _of_pair(file) == file]
+    below = [] if accepted.pictures else [file for file in files_below(path) if file not in earlier]
     series = [file for file in below if is_dicom(file)]
-    ours = [file.name for file in there if file in earlier and ends_with(file, (*wanted.suffixes, ".dcm"))]
+    ours = [file.name for file in there if file in earlier and ends_with(file, (*accepted.suffixes, ".dcm"))]
     if series and images and not request.series:
         raise UserError(
             f"{path}: holds {len(images)} image files such as {images[0].name} and {len(series)} DICOM files; "
@@ -238,12 +238,12 @@ def _studies(request: Request, wanted: Wanted) -> tuple[list[Study], list[str], 
     if series and (request.series or not images):
         dicom = set(series)
         beside = [file for file in below if file not in dicom and not ends_with(file, SUFFIXES)]
-        return _series(request, series, beside, wanted), [], ours
+        return _series(request, series, beside, accepted), [], ours
     skipped = [file.name for file in files if ends_with(file, SUFFIXES) and file not in images]
     if not images:
         others = f"holds only others, such as {skipped[0]}" if skipped else "holds no image"
         more = f" but outputs of an earlier call, such as {ours[0]}" if ours else ""
-        raise UserError(f"{path}: {others}{more}; {wanted}, directly in the folder")
+        raise UserError(f"{path}: {others}{more}; {accepted}, directly in the folder")
     if request.name and len(images) > 1:
         raise UserError(f"{path}: holds {len(images)} images, which cannot all be named {request.name}")
     return [Study(request.name or stem(image), image) for image in images], skipped, ours
@@ -272,11 +272,11 @@ def _source_name(file: Path) -> str | None:
     return None if ending is None or not ends_with(file, (*SUFFIXES, ".dcm")) else name.removesuffix(ending)
 
 
-def _series(request: Request, files: Sequence[Path], others: Sequence[Path], wanted: Wanted) -> list[Study]:
+def _series(request: Request, files: Sequence[Path], others: Sequence[Path], accepted: AcceptedImages) -> list[Study]:
     """The series that are meant among DICOM files; the others of their folder are counted."""
     dicom = dicom_module("series")
     found = dicom.find_series(files)
-    chosen = dicom.choose(found, request.series, wanted.intended_input, request.path)
+    chosen = dicom.choose(found, request.series, accepted.intended_input, request.path)
     notes = _passed_over(len(others), len(files) - sum(len(one.files) for one in found))
     name = request.name or stem(request.path.resolve())
     return [Study(f"{name}_{one.number}" if len(chosen) > 1 else name, request.path, one, notes) for one in chosen]

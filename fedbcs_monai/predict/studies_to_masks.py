@@ -88,9 +88,9 @@ def predict(
         which: ``selected`` or ``last``.
         site: of `Predictor`.
         trust: of `Predictor`.
-        progress: hears how many studies are done, and of how many.
-        on_study: hears the name and the statistics of every study as it is done.
-        on_note: hears what was left out.
+        progress: receives the number of finished studies and of all studies.
+        on_study: receives the name and the statistics of every finished study.
+        on_note: receives what was left out.
 
     Returns:
         The masks, of each study those of the first type.
@@ -104,7 +104,7 @@ def predict(
     options = OutputOptions(_known(types), probability, overlay)
     requested(listed)  # a slip in a name shows before the model is loaded
     predictor = Predictor(model, device, which, site, tta, trust)
-    found = find_studies(listed, predictor.wanted, series)
+    found = find_studies(listed, predictor.accepted, series)
     if found.earlier and on_note:
         on_note(f"left out, as outputs of an earlier call: {', '.join(found.earlier)}")
     plans, page = _planned(listed, found.studies, Path(output), options)
@@ -270,7 +270,7 @@ def _planned(
 
 
 def _check_free(plans: Sequence[OutputFiles], pages: Sequence[Path], studies: Sequence[Study], overwrite: bool) -> None:
-    """Refuse to write over an image, and over what is there unless the user wants it."""
+    """Refuse to overwrite an input image, and existing outputs unless the user asks for it."""
     images = {study.path.resolve() for study in studies}
     outputs = [*pages, *(path for outputs in plans for path in outputs.files.values())]
     own = [path for path in outputs if path.resolve() in images]
@@ -279,4 +279,4 @@ def _check_free(plans: Sequence[OutputFiles], pages: Sequence[Path], studies: Se
     there = [path for path in outputs if path.exists()]
     if there and not overwrite:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(f"{there[0]}{more}: already there; replace with --overwrite, or choose another output")
+        raise UserError(f"{there[0]}{more}: already exists; replace it with --overwrite, or choose another output")

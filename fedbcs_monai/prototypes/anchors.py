@@ -44,7 +44,7 @@ def draw_anchors(labelled: LabelledMap, kind: str, most: int) -> Anchors:
         labelled: K classes or fewer.
         kind: random pixels of the map, their class read by nearest (``pixel``), or the mean of each class in each
             image, masked by area (``image_class``).
-        most: at most so many random pixels per class; 0: all of them.
+        most: maximum number of random pixels per class; 0: all of them.
     """
     if kind == "image_class":
         return image_anchors(labelled)
@@ -66,7 +66,7 @@ def window_anchors(labelled: LabelledMap, window: int, fraction: float, most: in
         labelled: K classes or fewer.
         window: side in pixels of the map; a smaller map is one window.
         fraction: share of a window that must be of one class, in (0.5, 1].
-        most: at most so many random windows per class; 0: all of them.
+        most: maximum number of random windows per class; 0: all of them.
     """
     feature = labelled.feature
     size = tuple(min(window, side) for side in feature.shape[2:])
@@ -82,7 +82,7 @@ def draw(pixels: Tensor, classes: Sequence[int], most: int) -> Tensor:
     Args:
         pixels: class of every pixel of a batch, (n,).
         classes: those whose pixels are wanted.
-        most: at most so many random pixels per class; 0: all of them.
+        most: maximum number of random pixels per class; 0: all of them.
     """
     if not most:
         return torch.isin(pixels, torch.tensor(classes, device=pixels.device)).nonzero().squeeze(1)

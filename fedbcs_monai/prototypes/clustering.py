@@ -13,7 +13,7 @@ from torch.nn import functional
 from fedbcs_monai.tensors import Tensors, joined
 
 BLOCK = 1024
-"""Up to so many vectors FINCH compares every pair at once; of more, so many at a time with all others."""
+"""FINCH compares all pairs of up to this many vectors at once; of more, blocks of this many with all others."""
 
 
 def finch_labels(vectors: Tensor) -> Tensor:

@@ -27,14 +27,14 @@ TIMELESS: dict[str, dict[str, None]] = {
     "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
     "png": {"Software": None},
 }
-"""What a file would say of the moment and the program that wrote it."""
+"""Metadata about time and program, left out so that files are reproducible."""
 
 SAID = {"svg": "Description", "pdf": "Subject", "png": "Description"}
 """Where a file holds its caption."""
 
 
 class Drawing(NamedTuple):
-    """A figure, the name of its files, its title, and a caption that says what is shown."""
+    """A figure, the name of its files, its title, and a caption."""
 
     key: str
     title: str
@@ -61,7 +61,7 @@ class Drawing(NamedTuple):
 
 
 def finished(key: str, title: str, caption: str, figure: Figure) -> Drawing:
-    """A drawing whose parts keep their places, whatever it is written as and however often."""
+    """A drawing with a fixed layout, identical in every format."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return Drawing(key, title, caption, figure)

@@ -94,7 +94,7 @@ def dice_by_site(compared: Comparison, key: str = "dice_by_site") -> Drawing | N
 
 @rc_context(RC)
 def difference_by_site(compared: Comparison, reference: MethodGroup | None = None) -> Drawing | None:
-    """How far every method lies above the reference, on average and at every site."""
+    """How much every method exceeds the reference, on average and at every site."""
     scored = compared.scored
     reference = reference or (baseline(scored) if scored else None)
     others = [group for group in scored if group is not reference]
@@ -268,8 +268,8 @@ def key_of(group: MethodGroup) -> Line2D:
 
 def _site_title(site: str, compared: Comparison) -> str:
     """A site's name, whether it is unseen, and whether it reports only a mean."""
-    told = {score.cases for group in compared.scored for score in group.cases("dice") if score.site == site}
-    only = f": only the mean of {max(told)} cases" if told and min(told) > 1 else ""
+    counts = {score.cases for group in compared.scored for score in group.cases("dice") if score.site == site}
+    only = f": only the mean of {max(counts)} cases" if counts and min(counts) > 1 else ""
     return f"{site}{' (unseen)' if site in compared.unseen else ''}{only}"
 
 

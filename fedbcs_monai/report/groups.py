@@ -97,10 +97,10 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     for name, of_group in zip(names, groups, strict=True):
         namesakes = [other[0] for other, other_name in zip(groups, names, strict=True) if other_name == name]
         differ = differing([flat(run.config) for run in namesakes])
-        telling = [key for key in differ if key.rpartition(".")[2] not in REPEATS]
+        distinguishing = [key for key in differ if key.rpartition(".")[2] not in REPEATS]
         own = flat(of_group[0].config)
-        said = ", ".join(f"{key.rpartition('.')[2]} {own.get(key, 'default')}" for key in telling)
+        said = ", ".join(f"{key.rpartition('.')[2]} {own.get(key, 'default')}" for key in distinguishing)
         labels.append(
-            name if len(namesakes) == 1 else f"{name} ({said if len(telling) < 3 else of_group[0].folder.name})"
+            name if len(namesakes) == 1 else f"{name} ({said if len(distinguishing) < 3 else of_group[0].folder.name})"
         )
     return labels

@@ -14,7 +14,7 @@ from fedbcs_monai.report.comparable import check_comparable
 from fedbcs_monai.report.groups import group
 from fedbcs_monai.report.pictures import overlays, sites
 from fedbcs_monai.report.provenance import ran, settings
-from fedbcs_monai.report.scoreboard import noted, result_tables, rounds_table
+from fedbcs_monai.report.scoreboard import result_tables, rounds_table, with_notes
 from fedbcs_monai.report.summary import Comparison, headline
 from fedbcs_monai.runs.reader import Run, read_run, runs_in
 
@@ -49,7 +49,7 @@ def write_report(
         `output`.
 
     Raises:
-        UserError: a folder that is no run, a damaged file, or runs that cannot be compared.
+        UserError: a folder that is not a run, a damaged file, or runs that cannot be compared.
     """
     if not runs:
         raise UserError("There is nothing to report: name at least one run folder.")
@@ -91,7 +91,7 @@ def render(
         sites=sites(compared, runs),
         several=len(compared.scored) > 1,
         repeated=any(len(group.scored) > 1 for group in groups),
-        tables=[noted(table) for table in result_tables(compared)] if compared.scored else [],
+        tables=[with_notes(table) for table in result_tables(compared)] if compared.scored else [],
         rounds_table=rounds_table(compared) if compared.scored else None,
         figures={drawing.key: drawing for drawing in drawn},
         overlays=overlays(compared),

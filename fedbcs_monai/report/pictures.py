@@ -19,7 +19,7 @@ CARDS = 60  # what keeps a page of eleven methods and many nuclei below a few me
 
 
 class Site(NamedTuple):
-    """A site as it is introduced: one of its images as a data URI ("" if there is none) and its cases."""
+    """An introduction of a site: one of its images as a data URI ("" if there is none) and its cases."""
 
     name: str
     look: str
@@ -84,7 +84,7 @@ def _look(site: str, runs: Sequence[Run]) -> str:
                 with Image.open(path) as image:
                     return embedded(image, longest=320)
             except OSError as error:
-                raise UserError(f"{path} is no picture ({error}). Delete it, or run again.") from None
+                raise UserError(f"{path} is not a picture ({error}). Delete it, or run again.") from None
     return ""
 
 

@@ -21,7 +21,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P")
 """Of the classes."""
 
 CLASSES = ("background", "structure")
-"""What they are called where a run does not say."""
+"""Class names where a run states none."""
 
 CAPTION = (
     "Each mark is a vector that describes a class, scaled to unit length and projected on the first two principal "

@@ -35,7 +35,7 @@ RECONSTRUCTED = "FedContrast is a reconstruction from its abstract."
 
 
 class Titled(NamedTuple):
-    """A table with its column in `scores.csv`, its title and what must be said under it."""
+    """A table with its column in `scores.csv`, its title and its note."""
 
     key: str
     title: str
@@ -46,7 +46,7 @@ class Titled(NamedTuple):
 def result_tables(
     compared: Comparison, apart: Sequence[MethodGroup] = (), reference: MethodGroup | None = None
 ) -> list[Titled]:
-    """Dice, then whatever else was measured: one row per method, one column per site.
+    """Dice, then all other metrics: one row per method, one column per site.
 
     Args:
         compared: the methods.
@@ -102,8 +102,8 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[MethodGr
     return Titled(metric.key, metric.title, table, " ".join(filter(None, said)))
 
 
-def noted(titled: Titled) -> Titled:
-    """A table of measurements, with what must be said where a row's method had to be reconstructed in part."""
+def with_notes(titled: Titled) -> Titled:
+    """A table of measurements, with a note about rows whose method is a partial reconstruction."""
     made_up = any(str(row[0]).startswith("FedContrast") for row in titled.table.rows)
     return titled._replace(note=f"{titled.note} {RECONSTRUCTED}".strip()) if made_up else titled
 

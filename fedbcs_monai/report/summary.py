@@ -81,7 +81,7 @@ def headline(compared: Comparison) -> Headline:
 def gain(
     group: MethodGroup, reference: MethodGroup, compared: Comparison, metric: str = "dice", scale: float = 100
 ) -> Difference:
-    """How far an arm's AVG lies above the reference's, in points: its spread over runs, its 95% interval over cases.
+    """How much a group's AVG exceeds the reference's, in points: its spread over runs, its 95% interval over cases.
 
     Taken over the seeds and folds that both have, so that the luck of a seed is on both sides; over all where they
     have none in common, and then without a spread.
@@ -175,7 +175,7 @@ def _ahead(groups: Sequence[MethodGroup], compared: Comparison) -> str:
 
 
 def _ranked(groups: Sequence[MethodGroup]) -> Sequence[MethodGroup]:
-    """Those with as many runs as any, for a lucky seed alone leads nothing; all, if one alone has so many."""
+    """The groups with the most runs, since one lucky seed must not lead; all groups if only one has as many."""
     most = max(len(group.repeats) for group in groups)
     whole = [group for group in groups if len(group.repeats) == most]
     return whole if len(whole) > 1 else groups

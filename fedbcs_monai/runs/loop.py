@@ -60,7 +60,7 @@ class Run:
         settings: of `load_config`, with an ``output`` folder.
         point: the newest whole round.
         writer: what is written.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
         began: when the run began, on the clock of `time.perf_counter`; earlier for one that was resumed.
         claim: the lock of the folder.
         sent: prototypes of each site's newest training; None where they are not to be kept, as on a server between
@@ -81,14 +81,14 @@ class Run:
         return self.writer.folder / CHECKPOINTS
 
     def rounds(self, aggregator: Aggregator, ask: Carry, kept: Callable[[], Mapping[str, Tensors]] = NOBODY) -> None:
-        """Run the rounds that are left; on the way out, whatever the reason, the newest whole round is on disk.
+        """Run the remaining rounds; on exit, for any reason, the newest complete round is on disk.
 
         Args:
             aggregator: from whose state the rounds continue.
             ask: carries a broadcast to the sites.
             kept: the state of every site, for the checkpoint.
         """
-        aggregator.heard, aggregator.refused, aggregator.repeated = self._heard, self.refused, self._repeated
+        aggregator.on_update, aggregator.refused, aggregator.repeated = self._on_update, self.refused, self._repeated
         aggregator.history.restore(self.point.history.get("updates", {}))
         keep = self.settings.keep_checkpoints
         saved = self.point.state.round
@@ -165,7 +165,7 @@ class Run:
         best, evaluated = history.get("best"), history.get("evaluated", 0)
         return bool(patience and best and evaluated - best["round"] >= patience)
 
-    def _heard(self, broadcast: Broadcast, update: Update) -> None:
+    def _on_update(self, broadcast: Broadcast, update: Update) -> None:
         if self.sent is not None and broadcast.task == "train":
             self.sent[update.site] = class_vectors(update.shared)
         self.writer.log(broadcast.round, update.site, update.metrics)

@@ -196,7 +196,7 @@ def _settings(weights: Path, device: str, trust: Iterable[str] | Trust) -> Setti
         here |= {"precision": "float32", "channels_last": False}
     check_sum(path, path.read_bytes())
     settings = load_travelled(path, here, trust)
-    if path.name != "config.json":  # and whoever wrote it cannot know where data lie here
+    if path.name != "config.json":  # and its writer cannot know where the data are here
         settings = replace(settings, sites="", output="")
     require(settings, keys_that("needed", "predict"), f"give the config.json that the run wrote, not {path}")
     return settings

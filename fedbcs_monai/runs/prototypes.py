@@ -35,7 +35,7 @@ def write_prototypes(folder: Path, server: Tensors, sites: Mapping[str, Tensors]
 
 
 def read_kept_prototypes(folder: Path) -> KeptPrototypes | None:
-    """What `write_prototypes` left; None where there is no such file.
+    """The file that `write_prototypes` wrote; None if it does not exist.
 
     Raises:
         DamagedError: it is not the file that was written.

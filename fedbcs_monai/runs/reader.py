@@ -147,7 +147,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end, at least once."""
+    """Whether a run has finished at least once."""
     return (folder / SUMMARY).is_file()
 
 

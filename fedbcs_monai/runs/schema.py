@@ -64,7 +64,7 @@ class Summary(NamedTuple):
     Fields:
         name: of the run.
         task: its name.
-        rounds: so many were run.
+        rounds: number of completed rounds.
         selected_round: whose model scored best on the validation cases.
         best_on_test: None if the test cases were not followed.
         unseen: sites that no training case came from.

@@ -73,7 +73,7 @@ def set_up(
 
     Args:
         settings: of `load_config`.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
         data: the sites, instead of those of the site list.
 
     Raises:
@@ -132,7 +132,7 @@ def set_up_site(
     Args:
         settings: of `load_config`.
         name: of the site.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
         states: folder for what the site keeps from round to round; None keeps it in memory alone.
         case_scores: whether to send the scores of single test cases, without names, besides their means.
 
@@ -186,7 +186,7 @@ def method_of(settings: Settings) -> Method:
     """
     method = build(settings, "method")
     if not isinstance(method, Method):
-        raise UserError(f"method: {_described(settings.method)} is no federated method; name one, such as FedAvg")
+        raise UserError(f"method: {_described(settings.method)} is not a federated method; name one, such as FedAvg")
     return method
 
 
@@ -232,7 +232,7 @@ def build_site(
         compute: device and precision.
         scorers: of every site whose cases are here, a `CaseScorer` for each followed part.
         styles: of `styles_from`.
-        callbacks: hears of progress.
+        callbacks: receives the progress.
     """
     return Site(
         name=name,
@@ -280,13 +280,13 @@ def transforms_of(settings: Settings) -> list[Any]:
     """`preprocessing`, `slicing` and `augmentation`; None where nothing is to be done.
 
     Raises:
-        UserError: one of them is no transform.
+        UserError: one of them is not a transform.
     """
     found = [build(settings, key) for key in ("preprocessing", "slicing", "augmentation")]
     for key, transform in zip(("preprocessing", "slicing", "augmentation"), found, strict=True):
         if transform is not None and not callable(transform):
             raise UserError(
-                f"{key}: {_described(getattr(settings, key))} is no transform; give one, with its `_target_`"
+                f"{key}: {_described(getattr(settings, key))} is not a transform; give one, with its `_target_`"
             )
     return found
 
@@ -326,7 +326,7 @@ def optimizer_of(settings: Settings) -> Callable[[Iterable[Tensor]], Optimizer]:
     def optimizer(parameters: Iterable[Tensor]) -> Optimizer:
         made = build(settings, "optimizer", params=list(parameters))
         if not isinstance(made, Optimizer):
-            raise UserError(f"optimizer: {_described(settings.optimizer)} is no optimizer of torch")
+            raise UserError(f"optimizer: {_described(settings.optimizer)} is not an optimizer of torch")
         return made
 
     return optimizer
@@ -380,7 +380,7 @@ def build_network(settings: Settings, compute: Compute, weights: Tensors | None 
         network = build(settings, "network_def")
     if not isinstance(network, Segmenter):
         made = _described(settings.network_def)
-        raise UserError(f"network_def: {made} makes no Segmenter; fedbcs_monai.networks.build_segmenter does")
+        raise UserError(f"network_def: {made} does not make a Segmenter; fedbcs_monai.networks.build_segmenter does")
     if network.classes != 2:
         raise UserError(f"network_def has {network.classes} channels of logits: {ONE_STRUCTURE}; build it with 2")
     if weights is not None:

@@ -88,7 +88,7 @@ TRACKERS: dict[str, type[MLflow] | type[WandB]] = {"mlflow": MLflow, "wandb": Wa
 
 
 class Tracking(Callbacks):
-    """Passes everything on to whoever looks on, and every number of every round to trackers.
+    """Forwards all events to other callbacks, and the metrics of every round to trackers.
 
     A run that is resumed is a new run there. Numbers that are not finite are left out.
 
@@ -135,7 +135,7 @@ class Tracking(Callbacks):
         self._log(round, {f"val_dice/{site}": value for site, value in scores.items()})
 
     def on_train_end(self) -> None:
-        """Close the runs; one without a summary has not come to its end."""
+        """Close the runs; one without a summary is unfinished."""
         self.callbacks.on_train_end()
         for tracker in self.trackers:
             tracker.close((self.folder / SUMMARY).is_file())

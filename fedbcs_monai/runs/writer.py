@@ -160,9 +160,9 @@ def check_folder(folder: Path, overwrite: bool = False, resume: bool = False) ->
     check_folder_can_be(folder)
     held = folder.is_dir() and any(path.name != LOCK for path in folder.iterdir())
     if held and resume and not any((folder / name).is_file() for name in (CONFIG, ROUNDS.file, LOCK)):
-        raise UserError(f"{folder}: holds something, but no run to resume; name another -o")
+        raise UserError(f"{folder}: is not empty and holds no run to resume; name another -o")
     if held and overwrite and not (folder / ROUNDS.file).is_file():
-        raise UserError(f"{folder}: holds something, but no run to overwrite; name another -o")
+        raise UserError(f"{folder}: is not empty and holds no run to overwrite; name another -o")
     if held and not resume and not overwrite:
         raise UserError(
             f"{folder}: is not empty; continue with --resume, replace it with --overwrite, or name another -o"

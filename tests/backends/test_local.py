@@ -159,7 +159,7 @@ def test_a_round_is_not_resumed_where_nothing_was_run(tiny):
 
 def test_nothing_is_resumed_in_a_folder_of_other_things(tiny, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds something, but no run to resume"):
+    with pytest.raises(UserError, match="is not empty and holds no run to resume"):
         train(tiny(output=str(tmp_path)), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -139,7 +139,7 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
         ({"sweeps": {}}, "unknown key 'sweeps', did you mean 'sweep'"),
         ({"methods": ["fedavgg"]}, "fedavgg: no method and no training of this name, did you mean 'fedavg'?"),
         ({"methods": "fedavg"}, "`methods` must be a list of names"),
-        ({"methods": []}, "is no benchmark, it has no `methods`"),
+        ({"methods": []}, "is not a benchmark: it has no `methods`"),
         ({"seeds": [0.5]}, "`seeds` must be a list of numbers"),
         ({"tasks": {"nuclei": {"site": "x"}}}, "tasks: nuclei: unknown key 'site', did you mean 'sites'"),
         ({"tasks": {"lungs": {"sites": "x"}}}, "no such site list for 'lungs'"),
@@ -156,7 +156,7 @@ def test_each_task_has_its_site_list(tiny_suite, nuclei_sites, tmp_path):
         ({"trainings": {"fedavg": {"label": [10]}}}, "trainings: fedavg: `label` must be text, got ['10']"),
         (
             {"methods": ["fedavg", "b"], "trainings": {"b": {"method": "FedAvg", "overrides": {"rounds": 9}}}},
-            "tasks: nuclei: fedavg and b are both called 'FedAvg'; give one a `label`",
+            "tasks: nuclei: fedavg and b are both labelled 'FedAvg'; give one another `label`",
         ),
         ({"trainings": {"fedbcs": {"overrides": {"leave_out": "Alder"}}}}, "trainings differ in leave_out"),
         ({"overrides": {"rounds": 0}}, "rounds is 0: it must be a whole number, 1 or more"),

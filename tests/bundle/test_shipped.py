@@ -132,7 +132,7 @@ def test_every_property_that_hosts_ask_for_is_there(copied, inside, small, task,
         assert workflow.check_properties() == []
 
 
-@pytest.mark.filterwarnings("ignore")  # what exporters say of themselves
+@pytest.mark.filterwarnings("ignore")  # warnings of the exporters
 def test_exports_of_monai_agree_with_the_network_at_other_sizes(weights, inside, small):
     overrides = small["prostate"].inference
     export = {"net_id": "network_def", "config_file": "configs/inference.json", "ckpt_file": "models/model.pt"}

@@ -205,11 +205,11 @@ def test_it_goes_on_training(made, small, run, tmp_path):
 
 
 def test_a_bundle_that_is_there_is_replaced_only_where_asked(made, finished, tmp_path):
-    with pytest.raises(UserError, match=r"is there already; replace it with --overwrite"):
+    with pytest.raises(UserError, match=r"already exists; replace it with --overwrite"):
         write_bundle(finished, made)
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.pdf").touch()
-    with pytest.raises(UserError, match="holds something, but no bundle to overwrite"):
+    with pytest.raises(UserError, match="is not empty and holds no bundle to overwrite"):
         write_bundle(finished, tmp_path / "papers", overwrite=True)
 
 

@@ -92,7 +92,7 @@ def test_a_dry_run_says_what_overwriting_would_do_and_refuses_what_training_woul
     ("arguments", "said"),
     [
         (["larg"], "no benchmark 'larg'; there are: batch, long"),
-        (["nuclei"], "is a task and no benchmark; `fedbcs train` runs it"),
+        (["nuclei"], "is a task, not a benchmark; `fedbcs train` runs it"),
         (["small", "--tasks", "nuclei", "--sites", "nowhere.json"], "nowhere.json: no such site list"),
         (["small", "--tasks", "liver"], "no task 'liver'; there are: nuclei, prostate"),
         (["small", "--rounds"], "--rounds has no value"),

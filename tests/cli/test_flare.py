@@ -19,13 +19,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
         (["export", "nucleii", "-o", "job"], "no configuration 'nucleii'"),
         (["export", "nuclei", "-o", "job", "--centralized", "true"], "centralized trains in one place"),
         (["export", "nuclei", "-o", "job", "--statistics", "--cross-site"], "--statistics trains nothing"),
-        (["submit", "nowhere", "--startup-kit", "kit"], "is no job"),
+        (["submit", "nowhere", "--startup-kit", "kit"], "is not a job"),
         (["status", "nowhere"], "was not submitted"),
         (["abort", "nowhere"], "was not submitted"),
         (["download", "nowhere"], "was not submitted"),
         (["resume", "nowhere"], "was not submitted"),
         (["status", "nowhere", "--rounds", "3"], "Unknown option: --rounds"),
-        (["site-policy", "nowhere"], "is no startup kit"),
+        (["site-policy", "nowhere"], "is not the startup kit"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(arguments, said, capsys, tmp_path, monkeypatch):
@@ -51,7 +51,7 @@ def test_a_kit_that_is_not_an_admins_is_refused(tmp_path, capsys):
         str(tmp_path / "run"),
     ]
     assert main(arguments) == 2
-    assert "is no startup kit of an admin" in capsys.readouterr().err
+    assert "is not an admin's startup kit" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -61,7 +61,7 @@ def test_an_exported_job_is_not_replaced(tmp_path, capsys):
     assert said[0] == {"event": "run", "run_id": "mine"}
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.json")}
     assert main(["flare", "export", "nuclei", "-o", str(tmp_path / "job")]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.json")} == before
 
 

@@ -204,7 +204,7 @@ def run():
         updates = []
         start = start or State(0, detached(sites[0].network.state_dict()), {})
         aggregator = aggregator_of(method, sites[0].network, start)
-        aggregator.heard = lambda _, update: updates.append(update)
+        aggregator.on_update = lambda _, update: updates.append(update)
 
         def ask(broadcast):
             return sorted((site.answer(method, broadcast) for site in sites), key=lambda update: update.site)

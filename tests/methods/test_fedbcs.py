@@ -303,7 +303,7 @@ def state_after(config, rounds, sites=None, method=None):
     federation = replace(federation, sites=federation.sites[:sites], method=method or federation.method)
     updates = []
     aggregator = aggregator_of(federation.method, federation.network, federation.start)
-    aggregator.heard = lambda broadcast, update: updates.append(update)
+    aggregator.on_update = lambda broadcast, update: updates.append(update)
     *_, state = aggregator.rounds(ask_in_process(sessions_of(federation)), rounds)
     return state, updates
 

@@ -1,4 +1,4 @@
-"""Run folders with random weights, a network that marks what is bright, and made-up DICOM series."""
+"""Run folders with random weights, a network that marks what is bright, and synthetic DICOM series."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ ORIGIN, SPACING, GAP = (-7.5, 12.0, 30.0), (0.6, 0.5), 3.0  # spacing of rows, o
 
 
 def geometry(orientation=OBLIQUE) -> np.ndarray:
-    """Where voxel (X, Y, Z) of a made-up series lies in RAS, from the standard's equation (PS3.3 C.7.6.2.1.1)."""
+    """Where voxel (X, Y, Z) of a synthetic series lies in RAS, from the standard's equation (PS3.3 C.7.6.2.1.1)."""
     row, column = np.array(orientation[:3], float), np.array(orientation[3:], float)
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1], lps[:3, 2] = row * SPACING[1], column * SPACING[0], np.cross(row, column) * GAP

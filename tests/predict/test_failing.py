@@ -108,7 +108,7 @@ def test_one_call_a_study_into_one_folder_gives_a_page_of_all(tmp_path, models):
     page = (out / "report.html").read_text()
     assert "2 segmented" in page
     assert page.count("data:image/jpeg") == 2
-    with pytest.raises(UserError, match="already there"):
+    with pytest.raises(UserError, match="already exists"):
         predict(models["nuclei"], inputs / "b.png", out, device="cpu")
 
 
@@ -116,7 +116,7 @@ def test_a_page_of_another_kind_is_not_replaced(tmp_path, models):
     inputs, out = pictures(tmp_path / "in", "a.png"), tmp_path / "out"
     out.mkdir()
     (out / "report.html").write_text("<title>Of a training</title>")
-    with pytest.raises(UserError, match=r"report\.html: already there"):
+    with pytest.raises(UserError, match=r"report\.html: already exists"):
         predict(models["nuclei"], inputs, out, device="cpu")
     assert names(out) == {"report.html"}
 

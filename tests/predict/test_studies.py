@@ -8,9 +8,9 @@ import pytest
 
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.predict.intended_input import IntendedInput
-from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.predict.studies import AcceptedImages, find_studies
 
-PICTURES, VOLUMES = Wanted(True), Wanted(False)
+PICTURES, VOLUMES = AcceptedImages(True), AcceptedImages(False)
 
 
 def touch(folder, *names):
@@ -99,7 +99,7 @@ def test_a_dicom_study_is_named_by_its_folder_or_file(tmp_path, made):
     tree = tmp_path / "study 7"
     made.save(made.slices(made.voxels()), tree / "x")
     made.save(made.slices(made.voxels(), [1, 0, 0, 0, 0, -1], "1.2.3.4.8", 7), tree / "y", "slice")
-    axial = Wanted(False, IntendedInput("MR", "axial"))
+    axial = AcceptedImages(False, IntendedInput("MR", "axial"))
     assert names(find_studies([tree], axial)) == ["study 7"]
     assert names(find_studies([tree], axial, ["all"])) == ["study 7_4", "study 7_7"]
     assert names(find_studies([tree / "x" / "im000.dcm"], axial)) == ["im000"]
@@ -130,4 +130,4 @@ def test_what_an_extra_is_needed_for_is_said_with_the_command(tmp_path, monkeypa
     monkeypatch.delitem(sys.modules, f"fedbcs_monai.predict.{room}", raising=False)
     (tmp_path / given).write_bytes(bytes(2**24 + 1))
     with pytest.raises(UserError, match=said):
-        find_studies([tmp_path / given], Wanted(given.endswith("tif"))).studies[0].read()
+        find_studies([tmp_path / given], AcceptedImages(given.endswith("tif"))).studies[0].read()

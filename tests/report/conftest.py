@@ -155,5 +155,5 @@ def _write_examples(folder: Path, seed: int, lift: float) -> None:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Write a made-up run below the test's own folder: `make_run(name, method, ...)`."""
+    """Write a synthetic run below the test's own folder: `make_run(name, method, ...)`."""
     return lambda name, *args, **settings: write_run(tmp_path / name, *args, **settings)

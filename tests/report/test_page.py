@@ -134,7 +134,7 @@ def test_a_damaged_run_leaves_an_earlier_page_alone(make_run, tmp_path):
     output.write_text("earlier")
     folder = make_run("a")
     (folder / "looks" / "Ash.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"Ash\.png is no picture"):
+    with pytest.raises(UserError, match=r"Ash\.png is not a picture"):
         write_report([folder], output)
     assert output.read_text() == "earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "report.html"]

@@ -181,7 +181,7 @@ class FederatedController(ModelController):  # type: ignore[misc]
     def _accept(self, model: FLModel, came: dict[str, Update | Unreadable]) -> bool:
         """Take an answer that is of the site that its client speaks for, and that its filters have left whole.
 
-        NVFlare says who the client is. What is not taken is refused as any other answer is.
+        NVFlare identifies the client. An answer that is not accepted is refused like any other.
         """
         client = model.meta["client_name"]
         site = self._clients.get(client, client)
@@ -249,8 +249,8 @@ class FederatedController(ModelController):  # type: ignore[misc]
         self._run.callbacks.note(f"training at {', '.join(trained)}")
 
     def _count(self, update: Update) -> None:
-        told = (int(update.metrics.get(f"{part}_cases", 0)) for part in Counts._fields)
-        self._counts[update.site] = Counts(*told)
+        counts = (int(update.metrics.get(f"{part}_cases", 0)) for part in Counts._fields)
+        self._counts[update.site] = Counts(*counts)
 
     def _test(self, aggregator: Aggregator) -> None:
         """Have every site score its test cases with the last and the selected model, and write the results."""
@@ -353,25 +353,25 @@ def _update_of(model: FLModel) -> Update:
 def objection_to_name(
     clients: Mapping[str, str], client: str, site: object, certified: Set[str] = frozenset()
 ) -> str | None:
-    """Why a client cannot speak for a site; None if it can.
+    """Why a client is not accepted as a site; None if it is.
 
     >>> objection_to_name({"a": "Alder"}, "b", "Alder")
-    'b says it is Alder, as a does'
+    'b claims to be Alder, as a does'
 
     Args:
         clients: from a client, which its certificate names, to the site that it has spoken for so far.
         client: who has answered.
-        site: for whom it says it speaks.
+        site: the site that it claims to be.
         certified: the other clients. A name that is another's is not free, even before that one has spoken.
     """
     if not isinstance(site, str) or not is_site_name(site):
-        return f"{client} says that its name is {shortened(site)}"
+        return f"{client} claims the name {shortened(site)}"
     if clients.get(client, site) != site:
-        return f"{client} was {clients[client]} and now says it is {site}"
+        return f"{client} was {clients[client]} and now claims to be {site}"
     if site in certified:
-        return f"{client} says it is {site}, as the certificate of another client says"
+        return f"{client} claims to be {site}, which is the certificate name of another client"
     others = [other for other, spoken in clients.items() if spoken == site and other != client]
-    return f"{client} says it is {site}, as {others[0]} does" if others else None
+    return f"{client} claims to be {site}, as {others[0]} does" if others else None
 
 
 def scores_in(update: Update) -> list[CaseScore]:

@@ -58,7 +58,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
             self._look_at_filtered(fl_ctx.get_prop(FLContextKey.TASK_RESULT), fl_ctx)
 
     def execute(self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal) -> Shareable:
-        """Have the trainer answer. Of a failure the server hears a `Failure`, and this site's log has the text."""
+        """Have the trainer answer. After a failure the server receives a `Failure`, and this site's log the text."""
         self._sent = {}
         try:
             if self._trainer is None:
@@ -137,7 +137,7 @@ class SiteExecutor(Executor):  # type: ignore[misc]
                 file.unlink(missing_ok=True)
 
     def _track(self, answer: Update, round: int, fl_ctx: FLContext) -> None:
-        """Offer the site's numbers to whatever tracks the experiment."""
+        """Send the site's metrics to the experiment tracker."""
         for name, value in answer.metrics.items():
             dxo = create_analytic_dxo(tag=name, value=value, data_type=AnalyticsDataType.SCALAR, global_step=round)
             send_analytic_dxo(self, dxo=dxo, fl_ctx=fl_ctx)

@@ -50,21 +50,23 @@ PRIVACY = {
 def write_policy(kit: Path, sites: Path | None = None) -> list[Path]:
     """Let a party run our jobs: the class allow list, a privacy policy, and a site file to fill in.
 
-    What is there already is kept: the allow list grows by three entries, and files that exist are left as they are.
+    What already exists is kept: the allow list grows by three entries, and files that exist are left as they are.
 
     Args:
         kit: a startup kit of a server or a site, the folder that holds ``startup`` and ``local``.
-        sites: site list to be named in the site file; None leaves that to the site.
+        sites: site list for the site file; None leaves that to the site.
 
     Returns:
         The files that were written.
 
     Raises:
-        UserError: that is no startup kit.
+        UserError: that is not a startup kit.
     """
     local = kit / "local"
     if not (kit / "startup").is_dir() or not local.is_dir():
-        raise UserError(f"{kit}: is no startup kit of a server or a site, which holds the folders startup and local")
+        raise UserError(
+            f"{kit}: is not the startup kit of a server or a site, which holds the folders startup and local"
+        )
     privacy, site_file = local / WorkspaceConstants.PRIVACY_CONFIG, local / NAME
     written = [allow(local)]
     for path, content in ((privacy, json.dumps(PRIVACY, indent=2) + "\n"), (site_file, _site_file(sites))):

@@ -43,7 +43,7 @@ class TrainerProcess:
         settings: see `trainer.session_of`.
         log: file that the trainer's output is appended to.
         restarts: so often a question is asked again before it counts as failed.
-        note: hears of deaths.
+        note: called when the process dies.
     """
 
     def __init__(

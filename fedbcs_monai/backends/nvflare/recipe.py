@@ -34,7 +34,7 @@ TRACKERS = {
     "tensorboard": "pip install tensorboard",
     "mlflow": "pip install 'fedbcs-monai[track]'",
 }
-"""What the sites' numbers can be handed on to, and how each is installed. NVFlare's third, Weights & Biases, is left
+"""Trackers for the sites' metrics, and how each is installed. NVFlare's third, Weights & Biases, is left
 out: it cannot be built without a project and an account of its own.
 """
 
@@ -70,7 +70,7 @@ class JobRecipe(Recipe):  # type: ignore[misc]
     def process_env(self, env: ExecEnv) -> None:
         """Let the parties that an environment makes up on this machine run the job, on the configuration's own sites.
 
-        A federation that is there already (ProdEnv) is left as it is: its parties have policies and data of their own.
+        A federation that already exists (ProdEnv) is left as it is: its parties have policies and data of their own.
         """
         prepare(env, self.name, self._sites, Path(self._written.name), self._trust.names)
 

@@ -23,7 +23,7 @@ def simulate(settings: Settings, *, overwrite: bool = False, log: str = "concise
     Args:
         settings: of `load_config`, with ``sites`` and ``output``.
         overwrite: replace a run that the folder holds.
-        log: how much NVFlare says, ``concise``, ``full``, ``verbose`` or a level such as ``error``.
+        log: NVFlare's verbosity, ``concise``, ``full``, ``verbose`` or a level such as ``error``.
         options: of `FedBCSRecipe`.
 
     Returns:

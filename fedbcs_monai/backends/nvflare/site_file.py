@@ -70,7 +70,7 @@ def read_site_file(kit: Path) -> SiteFile:
     own = keys_that("site")
     known = {*own, "name", "folder", "case_scores", "allow", "python"}
     if unknown := content.keys() - known:
-        raise UserError(f"{path}: unknown {', '.join(sorted(unknown))}; it may say {', '.join(sorted(known))}")
+        raise UserError(f"{path}: unknown {', '.join(sorted(unknown))}; it may have {', '.join(sorted(known))}")
     if "sites" in content:
         content["sites"] = str((path.parent / content["sites"]).absolute())
     return SiteFile(
@@ -100,5 +100,5 @@ def checked_run_id(run_id: str) -> str:
         UserError: it is something else.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", run_id):
-        raise UserError(f"{run_id!r} is no name of a run: letters, digits, '.', '_' and '-' make one")
+        raise UserError(f"{run_id!r} is not a valid run id: use letters, digits, '.', '_' and '-'")
     return run_id

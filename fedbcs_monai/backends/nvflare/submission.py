@@ -68,7 +68,7 @@ def submit(job: Path, kit: Path, folder: Path, patience_s: float = 30.0) -> str:
         UserError: what the user can correct.
     """
     if not (job / "meta.json").is_file():
-        raise UserError(f"{job}: is no job, it has no meta.json; write one with `fedbcs flare export`")
+        raise UserError(f"{job}: is not a job: it has no meta.json; write one with `fedbcs flare export`")
     check_folder(folder)
     with session(kit, patience_s) as server:
         submitted = str(server.submit_job(str(job.absolute())))
@@ -97,7 +97,7 @@ def resume(folder: Path, patience_s: float = 30.0) -> str:
 
 
 def status(folder: Path, patience_s: float = 30.0) -> Mapping[str, Any]:
-    """What the server says of a run's newest job: ``job`` (its id), ``status``, ``submitted`` and ``duration``."""
+    """The server's information on a run's newest job: ``job`` (its id), ``status``, ``submitted`` and ``duration``."""
     kit, jobs = _read(folder)
     with session(kit, patience_s) as server:
         meta = server.get_job_meta(jobs[-1])
@@ -124,7 +124,7 @@ def wait(
         folder: of the run.
         patience_s: how long to look for the server at once.
         away_s: how long a server may be away, and a job that was lost with it not be resumed.
-        note: hears when the server has gone, when it is back, and when the job was lost.
+        note: called when the server is lost, when it is back, and when the job is lost.
 
     Raises:
         UserError: the server was away too long, the job is lost, or the server does not know it.
@@ -179,7 +179,7 @@ def download(folder: Path, patience_s: float = 30.0) -> Path:
         fetched = Path(server.download_job_result(jobs[-1], str(folder / "download")))
     runs, statistics = (next(fetched.rglob(name), None) for name in (f"{RESULTS}/{ROUNDS.file}", STATISTICS))
     if runs is None and statistics is None:
-        raise UserError(f"{fetched}: job {jobs[-1]} has left no run; its log is there, and says why")
+        raise UserError(f"{fetched}: job {jobs[-1]} left no run; see its log there")
     if runs:
         shutil.copytree(runs.parent, folder, dirs_exist_ok=True)
     if statistics:
@@ -194,7 +194,7 @@ def session(kit: Path, patience_s: float) -> Iterator[Session]:
     """A connection to the server as the admin whose startup kit this is.
 
     Raises:
-        UserError: that is no startup kit, or what the server refuses.
+        UserError: that is not a startup kit, or what the server refuses.
     """
     with _connected(kit, patience_s) as opened:
         try:
@@ -209,7 +209,7 @@ def _connected(kit: Path, patience_s: float) -> Iterator[Session]:
     try:
         user = json.loads(file.read_text(encoding="utf-8"))["admin"]["username"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{kit}: is no startup kit of an admin, which holds startup/fed_admin.json") from None
+        raise UserError(f"{kit}: is not an admin's startup kit, which holds startup/fed_admin.json") from None
     try:
         with redirect_stdout(StringIO()):  # it says that it connects
             opened = new_secure_session(user, str(kit.absolute()), timeout=patience_s)

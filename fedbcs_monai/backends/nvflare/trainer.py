@@ -70,7 +70,7 @@ def _report(error: Exception, say: Any) -> None:
 
 
 def _own_standard_output() -> IO[str]:
-    """Standard output for our lines alone: whatever libraries print goes to standard error."""
+    """Reserve standard output for our lines; output of libraries goes to standard error."""
     own = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return own

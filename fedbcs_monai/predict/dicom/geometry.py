@@ -17,7 +17,7 @@ _ROUNDED_MM = 0.1  # from an image's place at equal distances: positions rounded
 _ROUNDED = 0.1  # and of the usual distance of slices, so that a slice that is missing is never taken for rounding
 _TURNED = 1e-3  # of a direction cosine
 _SHEARED = 1e-3  # of the cosine between the stack and its normal
-_TELLING = {
+_DISTINGUISHING = {
     "DiffusionBValue": "b-value",
     "EchoTime": "echo time",
     "TemporalPositionIdentifier": "time point",
@@ -28,7 +28,7 @@ _TELLING = {
     "ContentTime": "time",
     "ImageType": "image type",
 }
-"""What may differ between two images at one place, the most telling first."""
+"""What may differ between two images at one place, the most informative first."""
 
 
 class Header(NamedTuple):
@@ -58,7 +58,7 @@ def is_multiframe(data: Dataset) -> bool:
 
 
 def plane_of(data: Dataset) -> str:
-    """The plane that an image lies nearest to; empty if it does not say."""
+    """The anatomical plane nearest to an image's; empty if unknown."""
     holder = data
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         if is_multiframe(data) and data.get(groups) and data[groups][0].get("PlaneOrientationSequence"):
@@ -98,7 +98,7 @@ def _values(data: Dataset, keyword: str) -> Sequence[Any]:
 def _grey(headers: Sequence[Header]) -> str:
     for path, data in headers:
         if int(data.get("SamplesPerPixel") or 1) != 1 or data.get("PhotometricInterpretation") == "PALETTE COLOR":
-            return f"{path.name}: a colour image; this is no scan to be measured in"
+            return f"{path.name}: a colour image; this is not a scan to be measured in"
     return ""
 
 
@@ -199,12 +199,14 @@ def _repeated(ordered: Sequence[Header], repeated: NDArray[np.bool_]) -> str:
     """Two or more images at one place, and in what they differ."""
     first = int(repeated.argmax())
     one, other = ordered[first], ordered[first + 1]
-    telling = [name for keyword, name in _TELLING.items() if one.data.get(keyword) != other.data.get(keyword)]
+    distinguishing = [
+        name for keyword, name in _DISTINGUISHING.items() if one.data.get(keyword) != other.data.get(keyword)
+    ]
     places: dict[int, int] = defaultdict(int)
     for at in np.cumsum(np.concatenate([[0], ~repeated])):
         places[int(at)] += 1
     most = max(places.values())
-    why = f"they differ in {telling[0]}" if telling else "are these copies, or two series in one"
+    why = f"they differ in {distinguishing[0]}" if distinguishing else "are these copies, or two series in one"
     return f"{most} images lie at one place ({one.path.name} and {other.path.name}: {why}); give those of one volume"
 
 

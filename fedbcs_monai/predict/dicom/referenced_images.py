@@ -24,7 +24,7 @@ _MAY_BE_EMPTY = (
     *("AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex"),
     *("ReferringPhysicianName", "StudyDate", "StudyID", "StudyTime", "PositionReferenceIndicator"),
 )
-"""What every object has, though it may say nothing; a de-identification may have taken it out."""
+"""What every object has, possibly empty; a de-identification may have removed it."""
 
 _IDENTITY = ("PatientName", "PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID")
 """What archives match objects by: an entry that is only too long is repeated, for one that is cut matches nothing."""
@@ -61,7 +61,7 @@ class ReferencedImages(NamedTuple):
     Fields:
         images: without their pixels; what is copied of the first breaks no rule that a library would stop at.
         charset: what the SpecificCharacterSet of the images means, in DICOM's spelling; empty where there is none.
-        notes: what was corrected, one sentence each. They name attributes and never say what stands in them.
+        notes: what was corrected, one sentence each. They name attributes and never contain their values.
     """
 
     images: list[Dataset]
@@ -210,7 +210,7 @@ def _is_text(image: Dataset, tag: BaseTag) -> bool:
 
 
 def _is_sound(data: Dataset, tag: BaseTag, encodings: Sequence[str]) -> bool:
-    """Whether a value can be decoded and is one of its kind, with all that lies in it."""
+    """Whether a value and everything nested in it can be decoded and is valid for its VR."""
     try:
         element = data[tag]
         if element.VR == "SQ":

@@ -127,7 +127,7 @@ def choose(found: Sequence[Series], wanted: Sequence[str], stated: IntendedInput
     Args:
         found: of `find_series`.
         wanted: numbers or SeriesInstanceUIDs that the user named; ``all`` is every series that makes one volume.
-        stated: what the model says it was made for.
+        stated: the images that the model was trained for.
         where: for messages.
 
     Returns:
@@ -137,7 +137,7 @@ def choose(found: Sequence[Series], wanted: Sequence[str], stated: IntendedInput
         UserError: a name that is none of them; or none, or more than one, fits: then it lists them.
     """
     if not found:
-        raise UserError(f"{where}: its DICOM files hold no image")
+        raise UserError(f"{where}: its DICOM files contain no image")
     volumes = [series for series in found if not series.fault]
     if "all" in wanted:
         return volumes

@@ -125,7 +125,7 @@ def evened(images: Sequence[Dataset]) -> None:
 
 
 def _said(error: Exception, image: Dataset) -> str:
-    """What a library said, without what it quotes, and unless it names the patient."""
+    """A library's message, without quoted values, and only if it does not name the patient."""
     text = re.sub(r"(['\"]).*?\1", "...", " ".join(str(error).split()))
     quoted = any(str(image.get(keyword) or "\0") in text for keyword in WHO)
     return type(error).__name__ if quoted or not text else text

@@ -47,9 +47,9 @@ def segment_large_image(
     Args:
         predictor: for pictures.
         path: of the picture.
-        mask: to be written; on the way, that disk needs room for one byte a pixel.
+        mask: to be written; on the way, that disk needs room for one byte per pixel.
         probability: the same, if wanted.
-        progress: hears which fraction is done.
+        progress: receives the fraction that is done.
 
     Raises:
         UserError: the picture cannot be read in parts, or the model needs more than a part of it.

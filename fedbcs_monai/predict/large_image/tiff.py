@@ -21,7 +21,7 @@ def size_of(path: Path) -> tuple[int, int]:
     """Height and width of the first page.
 
     Raises:
-        UserError: it is no readable TIFF.
+        UserError: it is not a readable TIFF.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -51,7 +51,7 @@ def rows_of(path: Path) -> Iterator[NDArray[np.generic]]:
 
 
 def write_tiled(path: Path, raw: Path, size: tuple[int, int]) -> None:
-    """Write what lies in a file byte by byte, row by row, as a tiled and compressed TIFF.
+    """Write a raw file of bytes, row by row, as a tiled and compressed TIFF.
 
     Args:
         path: of the TIFF.

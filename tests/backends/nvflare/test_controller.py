@@ -17,12 +17,12 @@ def test_a_client_speaks_for_one_site_and_for_no_others():
     known = {"site-1": "Alder", "site-2": "Birch"}
     assert objection_to_name(known, "site-1", "Alder") is None
     assert objection_to_name(known, "site-3", "Cedar") is None
-    assert objection_to_name(known, "site-3", "Alder") == "site-3 says it is Alder, as site-1 does"
+    assert objection_to_name(known, "site-3", "Alder") == "site-3 claims to be Alder, as site-1 does"
     assert objection_to_name(known, "site-3", "site-4", {"site-4"}) == (
-        "site-3 says it is site-4, as the certificate of another client says"
+        "site-3 claims to be site-4, which is the certificate name of another client"
     )
-    assert objection_to_name(known, "site-3", "../evil") == "site-3 says that its name is '../evil'"
-    assert objection_to_name(known, "site-2", "Cedar") == "site-2 was Birch and now says it is Cedar"
+    assert objection_to_name(known, "site-3", "../evil") == "site-3 claims the name '../evil'"
+    assert objection_to_name(known, "site-2", "Cedar") == "site-2 was Birch and now claims to be Cedar"
 
 
 def test_means_are_one_row_that_says_of_how_many_cases():

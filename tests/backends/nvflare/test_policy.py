@@ -87,7 +87,7 @@ def test_a_job_cannot_name_what_else_is_ours(name, kit):
 
 
 def test_what_is_no_kit_is_left_alone(tmp_path):
-    with pytest.raises(UserError, match="is no startup kit of a server or a site"):
+    with pytest.raises(UserError, match="is not the startup kit of a server or a site"):
         write_policy(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

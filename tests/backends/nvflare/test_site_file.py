@@ -53,7 +53,7 @@ def test_another_file_may_be_named(kit, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rounds: 3\n", "unknown rounds; it may say allow, "),
+        ("rounds: 3\n", "unknown rounds; it may have allow, "),
         ("- sites\n", "must be lines of the form"),
         ("sites: [\n", "cannot be read"),
     ],
@@ -66,5 +66,5 @@ def test_what_is_not_understood_is_refused(kit, text, said):
 
 @pytest.mark.parametrize("run_id", ["../../etc", "a/b", "", ".hidden", "x" * 65])
 def test_a_run_cannot_lead_out_of_its_folder(run_id):
-    with pytest.raises(UserError, match="is no name of a run"):
+    with pytest.raises(UserError, match="is not a valid run id"):
         checked_run_id(run_id)

@@ -1,4 +1,4 @@
-"""A made-up series in memory, and the programs that check DICOM."""
+"""A synthetic series in memory, and the programs that check DICOM."""
 
 import shutil
 import subprocess

@@ -35,7 +35,7 @@ def read(images, made, folder, replace=()):
 
 
 def spoilt(made, **values):
-    """A made-up series in which every image has these values."""
+    """A synthetic series in which every image has these values."""
     images = made.slices(made.voxels())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -33,7 +33,7 @@ from fedbcs_monai.predict.dicom.geometry import Header, even_places, fault_of
 from fedbcs_monai.predict.dicom.series import choose, find_series
 from fedbcs_monai.predict.dicom.volume import read_series
 from fedbcs_monai.predict.intended_input import ANY_INPUT, IntendedInput
-from fedbcs_monai.predict.studies import Wanted, find_studies
+from fedbcs_monai.predict.studies import AcceptedImages, find_studies
 
 
 def read(folder: Path):
@@ -294,7 +294,7 @@ def test_slices_without_preamble_and_ending_are_slices(tmp_path, made, beginning
         start = 132 if beginning == "header of the file" else content.index(charset)
         path.with_suffix("").write_bytes(content[start:])
         path.unlink()
-    (study,) = find_studies([folder], Wanted(False)).studies
+    (study,) = find_studies([folder], AcceptedImages(False)).studies
     source = study.read()
     assert np.array_equal(source.array, made.voxels())
     assert np.abs(source.affine - made.geometry()).max() < 1e-6
@@ -315,14 +315,14 @@ def test_every_file_that_is_passed_over_is_counted_and_a_dicomdir_is_none(tmp_pa
     directory = pydicom.Dataset()
     directory.file_meta, directory.FileSetID = index, "DISC"
     directory.save_as(folder / "DICOMDIR", enforce_file_format=True)
-    (study,) = find_studies([folder], Wanted(False)).studies
+    (study,) = find_studies([folder], AcceptedImages(False)).studies
     (note,) = study.read().notes
     assert note == (
         "files of its folder were passed over: 2 that are no DICOM and 1 that is DICOM without an image of the "
         "patient; is none of them a slice?"
     )
     (folder / "DICOMDIR").rename(folder / "index")  # known by what it says, too
-    assert "2 that are DICOM without" in find_studies([folder], Wanted(False)).studies[0].notes[0]
+    assert "2 that are DICOM without" in find_studies([folder], AcceptedImages(False)).studies[0].notes[0]
 
 
 def test_links_to_folders_are_followed_once(tmp_path, made):
@@ -331,7 +331,7 @@ def test_links_to_folders_are_followed_once(tmp_path, made):
     study.mkdir()
     (study / "t2").symlink_to(tmp_path / "archive" / "series", target_is_directory=True)
     (tmp_path / "archive" / "series" / "back").symlink_to(study, target_is_directory=True)
-    (found,) = find_studies([study], Wanted(False)).studies
+    (found,) = find_studies([study], AcceptedImages(False)).studies
     assert len(found.series.files) == 5
 
 
@@ -489,5 +489,5 @@ def test_what_holds_no_image_is_left_out(tmp_path, made):
     note.Modality = "SR"
     note.save_as(folder / "note.dcm")
     assert len(find_series(folder.iterdir())) == 1
-    with pytest.raises(UserError, match="hold no image"):
+    with pytest.raises(UserError, match="contain no image"):
         choose(find_series([folder / "note.dcm"]), (), ANY_INPUT, folder)
