@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fedbcs_monai.cli.console import Entry, QuietConsole
 from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.metrics.plateau import late_gain, still_rises
 from fedbcs_monai.metrics.tables import cases_in, mean_sd
-from fedbcs_monai.runs.reader import read_scores, read_summary
+from fedbcs_monai.runs.reader import read_curves, read_scores, read_summary
 
 COLUMNS = {
     "site": "site",
@@ -28,6 +29,11 @@ def score_table(folder: Path, console: QuietConsole) -> None:
             sites.setdefault(row.site, []).append(row.score)
     console.note(COVERED)
     each = [summary(name, found) for name, found in sites.items()]
+    gain = late_gain(read_curves(folder).get("val_dice", {}), read_summary(folder).rounds)
+    if still_rises(gain):
+        console.note(
+            f"validation Dice rose by {gain:.1f} points over the last fifth of the rounds: train for more rounds"
+        )
     console.table("scores", "test scores of the selected model", COLUMNS, each)
 
 

@@ -33,6 +33,11 @@ class MethodGroup:
         """Seed and fold of every scored run."""
         return {run.repeat for run in self.scored}
 
+    @property
+    def late_gain(self) -> float:
+        """Points of validation Dice gained over the last fifth of the rounds, the mean over runs; NaN if not known."""
+        return mean_sd(run.late_gain for run in self.scored).mean
+
     def cases(self, metric: str, model: str = "selected", only: Collection[tuple[int, int]] = ()) -> list[Score]:
         """One score a test case, the mean over repeats: all of them, or ``only`` some."""
         runs = [run for run in self.scored if not only or run.repeat in only]

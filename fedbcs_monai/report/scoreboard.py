@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from fedbcs_monai.metrics.plateau import MAX_LATE_GAIN, still_rises
 from fedbcs_monai.metrics.tables import Column, Spread, Table, Value, mean_sd, site_means, text, worst_site
 from fedbcs_monai.report.groups import MethodGroup, baseline
 from fedbcs_monai.report.summary import Comparison, gain, seeds_said
@@ -31,6 +32,7 @@ DISTANCES = (
 UNEVEN = "Not every row has the same seeds: a difference to {} is taken over those that both have."
 APART = "No seed in common with {}: {}; their difference is between different seeds."
 BRACKETS = "In brackets the 95% interval over test cases alone, with the trainings as they are."
+RISING = "† Not at the plateau: validation Dice still rose by {} points or more over the last fifth of the rounds."
 RECONSTRUCTED = "FedContrast is a reconstruction from its abstract."
 
 
@@ -78,7 +80,7 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[MethodGr
 
     def row(group: MethodGroup) -> tuple[Value, ...]:
         means = group.means(metric.key, compared.tested)
-        found: list[Value] = [group.label]
+        found: list[Value] = [group.label + (" †" if still_rises(group.late_gain) else "")]
         found += [_scaled(means[site], metric) for site in compared.trained]
         found += [
             _scaled(group.average(metric.key, compared.tested, compared.unseen), metric),
@@ -98,6 +100,8 @@ def _result_table(compared: Comparison, metric: Metric, apart: Sequence[MethodGr
         _covered(compared, [*groups, *apart], compare),
         UNEVEN.format(reference.label) if uneven else "",
     ]
+    rising = any(still_rises(group.late_gain) for group in (*groups, *apart))
+    said += [RISING.format(MAX_LATE_GAIN) if rising else ""]
     said += [APART.format(reference.label, ", ".join(apart_from)) if apart_from else ""]
     return Titled(metric.key, metric.title, table, " ".join(filter(None, said)))
 
@@ -131,11 +135,13 @@ def _note(compared: Comparison, metric: Metric) -> str:
 def rounds_table(compared: Comparison) -> Table:
     """AVG Dice with the weights validation chose, with the last, and (optimistic) with those best on the test cases.
 
-    The first number is of the validation cases themselves: what settings may be chosen by.
+    The first numbers are of the validation cases: their Dice, by which settings may be chosen, and how many points of it
+    the last fifth of the rounds added to the fifth before.
     """
     columns = (
         Column("Method"),
         Column("On validation cases", "high"),
+        Column("Gained in the last fifth"),
         *(Column(name) for name in ("Round chosen by validation", "Last round", "Best on test (optimistic)")),
     )
     rows: list[tuple[Value, ...]] = []
@@ -146,6 +152,7 @@ def rounds_table(compared: Comparison) -> Table:
             (
                 group.label,
                 _scaled(mean_sd(run.validation for run in group.scored), DICE),
+                text(group.late_gain),
                 _at(group.average("dice", compared.tested, compared.unseen), (s.selected_round for s in summaries)),
                 _at(group.average("dice", compared.tested, compared.unseen, "last"), (s.rounds for s in summaries)),
                 _at(mean_sd(of.dice for of in best), (of.round for of in best)) if best else text(math.nan),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from fedbcs_monai.metrics.plateau import still_rises
 from fedbcs_monai.metrics.tables import (
     Difference,
     Score,
@@ -245,6 +246,12 @@ def _caveat(groups: Sequence[MethodGroup], compared: Comparison) -> str:
     runs, most = min(len(group.scored) for group in groups), max(len(group.scored) for group in groups)
     counted = "one run" if most == 1 else f"{most} runs" if runs == most else f"{runs} to {most} runs"
     sentence = f"From {sum(cases.values())} test cases at {_sites(len(compared.tested))} and {counted} a method. "
+    rising = [group for group in groups if still_rises(group.late_gain)]
+    if rising:
+        gains = _listed([f"{group.label} by {text(group.late_gain)}" for group in rising])
+        sentence += (
+            f"Not at the plateau: over the last fifth of the rounds validation Dice still rose, {gains} points. "
+        )
     if len(_ranked(groups)) < len(groups):
         sentence += f"Methods with fewer than {most} runs are not ranked. "
     few = [site for site in compared.tested if cases[site] < FEW_CASES]
@@ -255,7 +262,15 @@ def _caveat(groups: Sequence[MethodGroup], compared: Comparison) -> str:
         sentence += f"{undefined} undefined {'score is' if undefined == 1 else 'scores are'} left out. "
     if len(groups) > 1:
         sentence += "An interval over test cases alone says nothing of another training. "
-    return sentence + seeds_said(_ranked(groups))
+    return sentence + seeds_said(_ranked(groups)) + _rising(groups)
+
+
+def _rising(groups: Sequence[MethodGroup]) -> str:
+    """Which methods were not trained to their plateau; empty if all were, or nothing is known of it."""
+    rising = [f"{group.label} by {text(group.late_gain)}" for group in groups if still_rises(group.late_gain)]
+    if not rising:
+        return ""
+    return f" Not at the plateau: over the last fifth of the rounds validation Dice rose for {_listed(rising)} points."
 
 
 def _all_cases(groups: Sequence[MethodGroup]) -> list[Score]:

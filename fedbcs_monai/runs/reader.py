@@ -17,6 +17,7 @@ from fedbcs_monai.config import renamed
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.federated.traffic import TRAFFIC
 from fedbcs_monai.metrics.cases import CaseScore
+from fedbcs_monai.metrics.plateau import late_gain
 from fedbcs_monai.metrics.tables import Score
 from fedbcs_monai.runs.schema import CONFIG, ENVIRONMENT, EXAMPLES, ROUNDS, SCORES, SUMMARY, ModelScore, Summary, Table
 from fedbcs_monai.settings import check_classes
@@ -113,6 +114,11 @@ class Run:
         return sum(found) / len(found) if found else math.nan
 
     @property
+    def late_gain(self) -> float:
+        """Points of validation Dice gained over the last fifth of the rounds, as in `late_gain`; NaN if unfinished."""
+        return late_gain(self.curves.get("val_dice", {}), self.summary.rounds) if self.summary else math.nan
+
+    @property
     def rounds_done(self) -> int:
         """The last round anything was written of."""
         return max((max(line, default=0) for sites in self.curves.values() for line in sites.values()), default=0)
@@ -133,7 +139,7 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         config=config,
         environment=read_environment(folder),
-        curves=_read_curves(folder, finished),
+        curves=read_curves(folder),
         scores=_by_metric(read_scores(folder)),
         summary=read_summary(folder) if finished else None,
     )
@@ -243,9 +249,14 @@ def _read_rows(
         yield reader.line_num, row
 
 
-def _read_curves(folder: Path, finished: bool) -> Curves:
+def read_curves(folder: Path) -> Curves:
+    """What a run measured in its rounds, by metric and site; an unfinished run may lack its last line.
+
+    Raises:
+        UserError: the file, the line, and the way out.
+    """
     path, curves = folder / ROUNDS.file, dict[str, dict[str, dict[int, float]]]()
-    for line, row in _read_rows(folder, ROUNDS, ROUNDS.columns, finished):
+    for line, row in _read_rows(folder, ROUNDS, ROUNDS.columns, is_finished(folder)):
         of_site = curves.setdefault(row["metric"], {}).setdefault(row["site"], {})
         at, value = int(_number(row["round"], path, line)), _number(row["value"], path, line)
         of_site[at] = value + (of_site.get(at, 0.0) if row["metric"] in ADDED_UP else 0.0)

@@ -48,6 +48,7 @@ def test_scores_of_a_run_are_numbers_and_nulls_in_json_and_name_every_site(run, 
     with (tmp_path / "scores.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("model", "site", "split", *CaseScore._fields), *rows])
     (tmp_path / "summary.json").write_text(json.dumps(summary_of("Alder", "Birch")))
+    (tmp_path / "rounds.csv").write_text("round,site,metric,value\n")
     score_table(tmp_path, JsonConsole())
     note, alder, birch = lines(capsys)
     assert note["text"] == COVERED

@@ -61,7 +61,7 @@ def test_worst_distance_is_the_largest(make_run):
 
 def test_each_choice_of_round_names_its_round(make_run):
     row = rounds_table(compare(make_run("a"))).cells()[0]
-    assert [cell.text[-10:] for cell in row[2:]] == [" (round 8)", "(round 10)", " (round 6)"]
+    assert [cell.text[-10:] for cell in row[3:]] == [" (round 8)", "(round 10)", " (round 6)"]
 
 
 def test_settings_may_be_chosen_by_the_dice_on_validation_cases(make_run):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from fedbcs_monai.report.groups import group
+from fedbcs_monai.report.scoreboard import result_tables
 from fedbcs_monai.report.summary import Comparison, headline
 from fedbcs_monai.runs.reader import read_run
 
@@ -174,3 +175,22 @@ def test_a_lucky_seed_alone_does_not_lead(scored):
     assert "MOON" not in said.finding
     assert "1 to 2 runs a method. Methods with fewer than 2 runs are not ranked." in said.caveat
     assert "± is the standard deviation over runs" in said.caveat
+
+
+def test_a_run_that_still_rises_is_marked(make_run):
+    """Validation Dice at the end: 50, 51 and then 53.5 percent at every site; the fifth before ends at 51."""
+    folder, flat = make_run("rising"), make_run("flat", "FedBCS")
+    lines = (folder / "rounds.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    late = {"6": "0.5", "8": "0.51", "10": "0.535"}
+    rows = [[*row[:3], late.get(row[0], row[3]) if row[2] == "val_dice" else row[3]] for row in rows]
+    (folder / "rounds.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    both = say(folder, flat).caveat
+    assert both.endswith(
+        "Not at the plateau: over the last fifth of the rounds validation Dice rose for FedAvg by 2.5 points."
+    )
+    assert "plateau" not in say(flat).caveat
+    runs = [read_run(path) for path in (folder, flat)]
+    dice = result_tables(Comparison(group(runs), runs[0].sites, runs[0].unseen))[0]
+    assert [row[0] for row in dice.table.rows] == ["FedAvg †", "FedBCS"]
+    assert "† Not at the plateau" in dice.note
