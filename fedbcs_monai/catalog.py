@@ -32,6 +32,11 @@ def tasks() -> list[str]:
     return sorted(path.name for path in _tasks().iterdir() if path.is_dir())
 
 
+def is_shipped_task(path: str) -> bool:
+    """Whether a file is one of a shipped task."""
+    return _tasks().resolve() in Path(path).parents
+
+
 def sizes(task: str) -> list[str]:
     """The sizes of a task, the full one first."""
     return sorted((path.stem for path in (_tasks() / task).glob("*.yaml")), key=lambda size: (size != FULL, size))
@@ -138,7 +143,7 @@ def written_today(name: str) -> str:
     """How the experiment of an earlier version is written today; empty if the name is none.
 
     >>> written_today("nuclei_small_fedbcs"), written_today("benchmark_small"), written_today("mine")
-    ('nuclei --size small --method FedBCS', 'small', '')
+    ('nuclei --size short --method FedBCS', 'small', '')
     """
     kind, _, rest = name.partition("_")
     if kind == "benchmark" and rest in benchmarks():
@@ -149,7 +154,7 @@ def written_today(name: str) -> str:
     if not found:
         return ""
     task, small, _, variant, part, method = found.groups()
-    size = " --size small" if small else ""
+    size = " --size short" if small else ""
     if variant or part:
         return f"{task}{size} --variant {variant or part}"
     if not is_method(method):

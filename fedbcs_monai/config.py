@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fedbcs_monai.allowlist import METHODS, Trust, trusting
-from fedbcs_monai.catalog import find_task, find_variant, tasks
+from fedbcs_monai.catalog import find_task, find_variant, is_shipped_task, tasks
 from fedbcs_monai.components import TRUST, check_permitted, components, resolved, trusted_target
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.registry import method_target, network_layers, own_methods, registered
@@ -196,7 +196,7 @@ def load_config(
     bundle is passed by.
 
     A method that is given by its name brings the layers that it adds to the network (`Method.network_layers`), where
-    nothing else sets them. One that is given by its `_target_` is taken as it stands, as in the file of a run.
+    nothing but a shipped task sets them. One that is given by its `_target_` is taken as it stands, as in a run folder.
 
     >>> load_config("prostate", size="small", overrides={"method": "FedBCS"}).network_def["context"]
     {'width': 256}
@@ -331,34 +331,55 @@ def _last(lines: Iterable[Line], key: str) -> Any:
     return found
 
 
-def _laid(lines: Iterable[Line], known: Mapping[str, Any], layers: Mapping[str, Any] | None = None) -> Content:
-    """Lines one over the other, and the layers of a method where no line sets them."""
+class _MethodLayers(NamedTuple):
+    """Arguments of the network that a method brings.
+
+    Fields:
+        every: set where no line sets them.
+        own: those of this method alone, which also win over a shipped task: FedBN needs batch norm on every task.
+    """
+
+    every: Mapping[str, Any]
+    own: Mapping[str, Any]
+
+
+NO_LAYERS = _MethodLayers({}, {})
+
+
+def _laid(lines: Sequence[Line], known: Mapping[str, Any], layers: _MethodLayers = NO_LAYERS) -> Content:
+    """Lines one over the other, and the layers of a method where no line but a shipped task's sets them."""
+    shipped = max((number for number, line in enumerate(lines) if is_shipped_task(line.where)), default=-1)
     content: Content = {}
-    for line in lines:
+    for number, line in enumerate(lines):
         if line.key.startswith("network_def::"):  # it may lie inside a layer of the method
-            _add_layers(content, layers or {})
+            _add_layers(content, layers.every)
         _set(content, line.key, line.value, line.where, known)
-    _add_layers(content, layers or {})
+        if number == shipped:
+            _add_layers(content, layers.own, over=True)
+    _add_layers(content, layers.every)
     return content
 
 
-def _add_layers(content: Content, layers: Mapping[str, Any]) -> None:
+def _add_layers(content: Content, layers: Mapping[str, Any], *, over: bool = False) -> None:
     network = content.get("network_def")
     if isinstance(network, dict) and network.get("_target_") == SEGMENTER:
         for argument, value in layers.items():
-            network.setdefault(argument, deepcopy(value))
+            if over or argument not in network:
+                network[argument] = deepcopy(value)
 
 
-def _layers_of_method(method: Any, trust: Trust) -> dict[str, Any]:
+def _layers_of_method(method: Any, trust: Trust) -> _MethodLayers:
     """The layers that a method brings, if it is given by name; without any it is FedAvg."""
     if isinstance(method, dict):
-        return {}
+        return NO_LAYERS
     target = method_target(str(method or "FedAvg"))
     own = own_methods().get(target.rpartition(".")[2]) if target.startswith(f"{METHODS}.") else None
     found = own or (more.component if (more := registered(target)) else None)
     if found is None and trust.covers(target):
         found = trusted_target(target, trust, "method")
-    return network_layers(found) if isinstance(found, type) else {}
+    if not isinstance(found, type):
+        return NO_LAYERS
+    return _MethodLayers(network_layers(found), network_layers(found, own=True))
 
 
 def _without_workflow(content: Content) -> Content:

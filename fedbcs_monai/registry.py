@@ -79,10 +79,17 @@ def registered(target: str) -> Registered | None:
     return None
 
 
-def network_layers(method: type) -> dict[str, Any]:
-    """The arguments of `build_segmenter` that a method brings; those of a class win over those of its bases."""
+def network_layers(method: type, *, own: bool = False) -> dict[str, Any]:
+    """The arguments of `build_segmenter` that a method brings; those of a class win over those of its bases.
+
+    Args:
+        method: a class.
+        own: leave out those of every method, which a task may choose otherwise.
+    """
     found: dict[str, Any] = {}
     for base in reversed(method.__mro__):
+        if own and base.__name__ == "Method":
+            continue
         found |= deepcopy(dict(vars(base).get("network_layers", {})))
     return found
 

@@ -1,6 +1,9 @@
 """Catalog: what is shipped is found by name with one line about it, and older names are refused with today's."""
 
+import math
+
 import pytest
+import torch
 
 from fedbcs_monai.catalog import (
     available,
@@ -15,6 +18,7 @@ from fedbcs_monai.catalog import (
 from fedbcs_monai.config import load_config
 from fedbcs_monai.errors import UserError
 from fedbcs_monai.registry import own_methods
+from fedbcs_monai.runs.setup import schedule_of
 
 
 def test_everything_that_can_be_named_has_one_line():
@@ -31,7 +35,7 @@ def test_everything_that_can_be_named_has_one_line():
 
 
 def test_the_full_size_comes_first_and_is_meant_where_none_is_named():
-    assert sizes("nuclei") == ["full", "demo", "small"]
+    assert sizes("nuclei") == ["full", "demo", "short", "small"]
     assert load_config("nuclei") == load_config("nuclei", size="full") != load_config("nuclei", size="small")
 
 
@@ -39,11 +43,11 @@ def test_the_full_size_comes_first_and_is_meant_where_none_is_named():
     ("name", "today"),
     [
         ("nuclei_fedavg", "nuclei --method FedAvg"),
-        ("nuclei_small_fedbcs", "nuclei --size small --method FedBCS"),
-        ("prostate_small_fsr", "prostate --size small --variant fsr"),
+        ("nuclei_small_fedbcs", "nuclei --size short --method FedBCS"),
+        ("prostate_small_fsr", "prostate --size short --variant fsr"),
         ("prostate_fedbcs_authors", "prostate --variant authors"),
         ("nuclei_fpl", "nuclei --method FPL --method::tau 0.02"),
-        ("nuclei_small_fpl", "nuclei --size small --method FPL"),
+        ("nuclei_small_fpl", "nuclei --size short --method FPL"),
         ("prostate_harmofl", "prostate --method HarmoFL --method::weighting equal"),
         ("nuclei_harmofl", "nuclei --method HarmoFL"),
         ("demo_prostate", "prostate --size demo"),
@@ -76,3 +80,28 @@ def test_a_variant_of_a_file_is_that_of_its_task(tmp_path):
     assert load_config(tmp_path / "mine.yaml", variant="authors").method["tau"] == 0.4
     with pytest.raises(UserError, match="--size small: goes with the name of a task"):
         load_config(tmp_path / "mine.yaml", size="small")
+
+
+@pytest.mark.parametrize("task", ["nuclei", "prostate"])
+def test_a_method_s_own_layers_win_over_a_shipped_task_and_over_nothing_else(task, tmp_path):
+    def norm(method, overrides=None, config=task, **more):
+        return load_config(config, {"method": method, **(overrides or {})}, **more).network_def["norm"]
+
+    assert norm("FedBN", size="small") == "batch"
+    assert norm("FedBN", {"network_def::norm": "group"}, size="small") == "group"
+    assert norm("FedAvg", size="small") == {"nuclei": "group", "prostate": "batch_statistics"}[task]
+    (tmp_path / "mine.yaml").write_text(f"stack: [{task}/small]\nnetwork_def::norm: instance\n")
+    assert norm("FedBN", config=tmp_path / "mine.yaml") == "instance"
+
+
+@pytest.mark.parametrize("task", ["nuclei", "prostate"])
+def test_the_recipe_s_learning_rate_falls_over_the_rounds_that_are_asked_for(task):
+    for rounds in (5, 40):
+        settings = load_config(task, {"rounds": rounds}, size="small")
+        schedule, rates = schedule_of(settings), []
+        for round in (1, rounds):
+            optimizer = torch.optim.SGD([torch.zeros(1)], lr=2e-3)
+            schedule(optimizer, round)
+            rates.append(optimizer.param_groups[0]["lr"])
+        step = (1 + math.cos(math.pi * (rounds - 1) / rounds)) / 2
+        assert rates == pytest.approx([2e-3, 4e-5 + (2e-3 - 4e-5) * step])

@@ -271,7 +271,7 @@ def test_the_same_file_may_stand_beneath_two_others(tmp_path):
     ("text", "message"),
     [
         ("stack: [beneath.yaml]", "names beneath.yaml: no file beside this one, and no configuration"),
-        ("stack: [nuclei_small_fedbcs]", "write `nuclei --size small --method FedBCS`"),
+        ("stack: [nuclei_small_fedbcs]", "write `nuclei --size short --method FedBCS`"),
         ("stack: beneath.yaml", "must be a list of files"),
         ("[rounds, 5]", "is a mapping of keys to values, got list"),
         ("rounds: [5", "not a readable configuration"),
@@ -368,7 +368,7 @@ def test_what_is_misspelt_is_named_with_the_nearest(overrides, message):
         ("nucleii", "no configuration 'nucleii'.* did you mean 'nuclei'"),
         ("qqqqqq", "no configuration 'qqqqqq'; give a file, or the name of a task; there are: nuclei, prostate"),
         ("missing/nuclei.yaml", "no configuration 'missing/nuclei.yaml': there is no such file"),
-        ("nuclei/huge", "nuclei has no size 'huge'; there are: full, demo, small"),
+        ("nuclei/huge", "nuclei has no size 'huge'; there are: full, demo, short, small"),
     ],
 )
 def test_a_configuration_that_is_not_there_is_named_with_what_is(name, message):

@@ -124,3 +124,13 @@ def test_a_run_of_an_earlier_version_is_resumed_under_the_same_settings(tmp_path
     same = Settings(ood=False, rounds=9, epochs=2, sites="")
     assert changed_keys(tmp_path, same) == []
     assert changed_keys(tmp_path, structs.replace(same, epochs=1, centralized=True)) == ["centralized", "epochs"]
+
+
+def test_a_schedule_over_all_rounds_does_not_go_on_to_more_of_them(tmp_path):
+    """Its learning rate in every round depends on their number, so the run would not equal one straight through."""
+    schedule = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": "@rounds"}
+    settings = Settings(schedule=schedule, rounds=3)
+    (tmp_path / "config.json").write_text(json.dumps({"schedule": schedule, "rounds": 3}))
+    (tmp_path / "environment.json").write_text("{}")
+    assert changed_keys(tmp_path, settings) == []
+    assert changed_keys(tmp_path, structs.replace(settings, rounds=9)) == ["rounds"]

@@ -135,8 +135,8 @@ def _note(compared: Comparison, metric: Metric) -> str:
 def rounds_table(compared: Comparison) -> Table:
     """AVG Dice with the weights validation chose, with the last, and (optimistic) with those best on the test cases.
 
-    The first numbers are of the validation cases: their Dice, by which settings may be chosen, and how many points of it
-    the last fifth of the rounds added to the fifth before.
+    The first numbers are of the validation cases: their Dice, by which settings may be chosen, and how many points the
+    last fifth of the rounds added to the fifth before.
     """
     columns = (
         Column("Method"),

@@ -46,6 +46,8 @@ def changed_keys(folder: Path, settings: Settings) -> list[str]:
     A site list is the same if its cases are, and lie in the same parts; where that is not known, if its path is.
     """
     free = set(keys_that("resume"))
+    if "@rounds" in str(settings.schedule):  # then the number of rounds decides every round's learning rate
+        free.discard("rounds")
     written = renamed(read_json(folder / CONFIG), str(folder), warn=False)
     before = settings_of({key: value for key, value in written.items() if key in KEYS})
     then, cases = read_environment(folder).get("cases"), cases_digest(settings)
