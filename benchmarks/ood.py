@@ -1,6 +1,6 @@
 """How well does the out-of-distribution distance separate images of other sites, and spoilt ones, from known sites?
 
-    python benchmarks/ood.py RUN [RUN ...] --measured FOLDER --figure docs/concepts/familiarity.png
+    python benchmarks/ood.py RUN [RUN ...] --measured FOLDER --figure docs/concepts/out_of_distribution.png
 
 Every case of a run's site list goes through its network, and of the sites that trained also spoilt copies of every
 validation and test case. `--others` adds images from elsewhere. What is kept of each are channel means and deviations
