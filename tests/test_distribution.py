@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import venv
 import zipfile
@@ -76,9 +77,27 @@ def test_no_link_of_the_description_leads_into_the_repository(wheel):
     assert [link for link in links if not link.startswith("https://")] == []
 
 
-def test_the_wheel_alone_says_its_version_in_an_empty_environment(wheel, tmp_path):
+@pytest.fixture
+def empty(wheel, tmp_path):
+    """The Python of an empty environment with the wheel alone."""
     venv.create(tmp_path / "empty", with_pip=True)
     python = tmp_path / "empty" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     run(python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel, cwd=tmp_path)
-    assert run(python, "-m", "fedbcs_monai", "--version", cwd=tmp_path) == f"fedbcs {__version__}\n"
-    assert "fedbcs demo" in run(python, "-m", "fedbcs_monai", cwd=tmp_path)
+    return python
+
+
+def test_the_wheel_alone_says_its_version_in_an_empty_environment(empty, tmp_path):
+    assert run(empty, "-c", "import fedbcs_monai as it; print(it.__version__)", cwd=tmp_path) == f"{__version__}\n"
+
+
+def test_the_wheel_with_what_it_requires_runs_its_commands(empty, tmp_path):
+    """Its own files come first, and then the packages of this environment."""
+    home = Path(run(empty, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
+    behind = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (home / "behind.pth").write_text("\n".join(sorted(behind)) + "\n")
+    file = run(empty, "-c", "import fedbcs_monai as it; print(it.__file__)", cwd=tmp_path).strip()
+    assert Path(file).is_relative_to(home)
+    assert run(empty, "-m", "fedbcs_monai", "--version", cwd=tmp_path) == f"fedbcs {__version__}\n"
+    assert "fedbcs demo" in run(empty, "-m", "fedbcs_monai", cwd=tmp_path)
+    listed = run(empty, "-m", "fedbcs_monai", "list", cwd=tmp_path)
+    assert all(name in listed for name in ("prostate --size small", "FedBCS", "authors"))  # from the shipped files
