@@ -45,6 +45,15 @@ def test_every_link_of_a_page_leads_somewhere(page):
             assert not anchor or anchor in anchors(there), target
 
 
+def test_the_tables_of_recipes_are_those_of_the_data():
+    with (ROOT / "results" / "recipes" / "trials.csv").open(encoding="utf-8") as file:
+        trials = list(csv.DictReader(file))
+    text = (DOCS / "concepts" / "recipes.md").read_text(encoding="utf-8").replace("**", "")
+    shown = re.findall(r"^\| (.*?) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (\d+|–) \|$", text, re.MULTILINE)
+    columns = ("setting", "rounds", "validation", "test", "worst_site", "cpu_s")
+    assert shown == [tuple(trial[column] or "–" for column in columns) for trial in trials]
+
+
 @pytest.fixture(scope="module")
 def page():
     return (DOCS / "how-to" / "add_a_method.md").read_text(encoding="utf-8")
