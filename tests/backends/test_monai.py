@@ -232,7 +232,8 @@ def test_from_the_shipped_bundle(tiny, nuclei_sites):
 
 def load_keys(config):
     """What nuclei change in the bundle."""
-    return {key: getattr(config, key) for key in ("task", "reading", "slicing", "inferer", "optimizer", "batch_size")}
+    keys = ("task", "reads", "slice_plane", "reading", "slicing", "inferer", "optimizer", "batch_size")
+    return {key: getattr(config, key) for key in keys}
 
 
 def test_a_site_that_is_not_in_the_list_is_named(tiny, tmp_path):

@@ -47,7 +47,7 @@ def test_a_finished_run_learns_the_same_bits_later(run, tmp_path):
     _, folder = run
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     file = site_styles_file(model_of(copy))
-    with pytest.raises(UserError, match="there already; make it anew with --overwrite"):
+    with pytest.raises(UserError, match="model.ood.safetensors: exists already; replace it with --overwrite"):
         add_site_styles(copy)
     file.unlink()
     assert add_site_styles(copy, device="cpu") == file
@@ -92,7 +92,7 @@ def test_whoever_wants_to_tell_nothing_tells_nothing(tiny):
 def test_sites_with_two_cases_tell_nothing(tiny_prostate, tmp_path):
     folder = train(replace(tiny_prostate, rounds=1, examples=0, output=str(tmp_path / "run")))
     assert not site_styles_file(model_of(folder)).exists()
-    with pytest.raises(UserError, match="no site has the 3 cases that it takes"):
+    with pytest.raises(UserError, match="no site has the 3 cases that are needed"):
         add_site_styles(folder, device="cpu")
 
 
