@@ -47,7 +47,7 @@ def test_a_finished_run_learns_the_same_bits_later(run, tmp_path):
     _, folder = run
     copy = Path(shutil.copytree(folder, tmp_path / "run"))
     file = site_styles_file(model_of(copy))
-    with pytest.raises(UserError, match="model.ood.safetensors: exists already; replace it with --overwrite"):
+    with pytest.raises(UserError, match=r"model\.ood\.safetensors: exists already; replace it with --overwrite"):
         add_site_styles(copy)
     file.unlink()
     assert add_site_styles(copy, device="cpu") == file
